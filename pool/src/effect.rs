@@ -1,0 +1,214 @@
+//! Orders the pool gives, each with its reason. The shell carries them out in order; what fails becomes an event.
+
+use crate::event::Exit;
+use crate::ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};
+use crate::time::Time;
+use std::time::Duration;
+
+/// What to do. Named in the imperative.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Look into an app's root. Answered by `Inspected` or `InspectFailed`.
+    Inspect { app: AppId, generation: Generation },
+    /// Start a worker. Answered by `Ready` or `SpawnFailed`; once it has a process, `Exited` always comes.
+    Spawn { app: AppId, worker: WorkerId, generation: Generation },
+    /// Give a session to the client that asked. For `Path::Fresh`, connect first, and tell `ConnectFailed`
+    /// before anything else if that fails; the question is then still open.
+    Grant { request: Request, session: SessionId, worker: WorkerId, connection: ConnectionId, path: Path },
+    /// Answer an `Asked` with a refusal.
+    Refuse { request: Request, refusal: Refusal },
+    /// Answer any other question.
+    Answer { request: Request, answer: Answer },
+    /// End a connection for every holder in every process, and tell the client if a session of its was on
+    /// it or it was parked there.
+    Revoke { connection: ConnectionId, client: ClientId, session: SessionId, why: EndReason },
+    /// The client itself is done with a connection: end it for whoever else may hold a copy.
+    Release { connection: ConnectionId },
+    /// An abandoned session: half-close, discard until the worker's end of file, then tell `Lingered`.
+    Linger { connection: ConnectionId },
+    /// Take no new sessions to this worker any more. For the log and the operator.
+    Drain { worker: WorkerId, why: StopReason },
+    /// Ask a worker's tree to leave (TERM). The pool keeps the time.
+    Stop { worker: WorkerId, why: StopReason },
+    /// End a worker's tree (KILL).
+    Kill { worker: WorkerId, why: StopReason },
+    /// Make the worker's runtime dump its stacks before it is killed.
+    Dump { worker: WorkerId },
+    /// Ask a worker whether it lives.
+    Ping { worker: WorkerId, connection: ConnectionId },
+    /// Measure a worker's memory.
+    Sample { worker: WorkerId },
+    /// Import an app once, for workers to fork from.
+    Preload { app: AppId, generation: Generation },
+    DropPreloader { app: AppId },
+    /// Exchange a staged update with the running version.
+    Swap { app: AppId },
+    /// Nothing is left of an app that was registered by a `get`: what the shell remembers of it can go.
+    Forget { app: AppId },
+    /// Something worth a line in the log.
+    Notice(Notice),
+    /// The pool has ended: no worker is left.
+    Ended,
+}
+
+/// Whether a granted session needs a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Connect to the worker and send the socket.
+    Fresh,
+    /// The client holds the connection already: it parked it.
+    Parked,
+}
+
+/// Why a `get` is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    SpawnFailed(ReportId),
+    QueueFull { limit: u32, scope: Scope },
+    Disabled { until: Option<Time>, why: String },
+    Stopped,
+    Overloaded,
+    ShuttingDown,
+    TimedOut { waited: Duration },
+    NotAllowed(Beyond),
+    Invalid(Invalid),
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    App,
+    Pool,
+}
+
+/// What a client asked for that only the operator can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beyond {
+    /// The root is neither registered nor under `apps_under`.
+    Root,
+    /// How the app is started.
+    Start,
+    /// A larger limit than the operator's; the name of the setting.
+    Limit(&'static str),
+}
+
+/// What makes a question meaningless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// The app was removed while the client waited.
+    Removed,
+    /// A question with this number is open already.
+    DuplicateRequest,
+    /// No app with this root, or no such worker or session.
+    Unknown,
+    /// This session is not the client's.
+    NotYours,
+}
+
+/// The answer to any question but `Asked`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    Refused(Refusal),
+}
+
+/// Why a connection is ended by the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The worker's process is gone.
+    WorkerGone(Exit),
+    /// The client is gone.
+    ClientGone,
+    /// The parked connection's slot is needed for somebody else, or it was parked long enough, or the worker leaves.
+    LeaseEnded,
+    /// The worker had its drain time.
+    DrainTimedOut,
+    /// The abandoned session's worker never finished within `linger`.
+    LingerTimedOut,
+    /// The session had its time (`max_request_time`).
+    RequestTimedOut,
+    /// A kill restart.
+    Restarted,
+    /// The operator ended it.
+    Operator,
+    /// The answer to the question crossed its `Cancel`.
+    Cancelled,
+    /// The pool is ending.
+    PoolEnding,
+}
+
+/// Why a worker leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// Idle past `max_idle`.
+    Idle,
+    /// Idle, and its place is needed by another app.
+    Evicted,
+    /// Busy, and its place is needed by an app that has waited longer than is fair.
+    Fairness,
+    /// A limit was lowered.
+    Surplus,
+    /// `clear`.
+    Cleared,
+    /// Starting, and nobody waits for it any more while another app needs the place.
+    StartUnneeded,
+    /// Not ready within `start_timeout`.
+    StartTimedOut,
+    /// It said that it could not start, while its process still runs.
+    SpawnFailed,
+    /// It does not answer at its socket.
+    ConnectRefused,
+    /// A client abandoned a session that it never finished.
+    LingerTimedOut,
+    /// It did not leave within its stop time after TERM.
+    StopTimedOut,
+    MaxRequests,
+    MaxLifetime,
+    MaxMemory,
+    RequestTimedOut,
+    PingFailed,
+    OldGeneration,
+    Retired,
+    AppStopped,
+    AppRemoved,
+    PoolEnding,
+}
+
+/// What keeps an app from growing, though somebody waits. `None` of these: it may start one now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// `max` workers, none of them evictable.
+    PoolFull,
+    /// `max_per_app` workers of this app.
+    AppFull,
+    /// `max_starting` workers are starting.
+    TooManyStarting,
+    /// Its root is being looked into.
+    Inspecting,
+    /// As many slots are starting as it has waiters.
+    EnoughStarting,
+    /// Room is kept for an app that has waited longer.
+    Reserved,
+    /// Switched off by the operator or the breaker.
+    Disabled,
+    Stopped,
+    /// A staged update is being swapped in.
+    Swapping,
+    Ending,
+}
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    Registered { app: AppId },
+    Forgotten { app: AppId },
+    /// Later options of a `get` differ from those the app was registered with, and are ignored (said once).
+    OptionsIgnored { app: AppId },
+    WorkerReady { worker: WorkerId, after: Duration },
+    WorkerGone { worker: WorkerId, exit: Exit, why: Option<StopReason> },
+    SpawnFailed { app: AppId, worker: Option<WorkerId>, report: ReportId },
+    /// The workers kept at least are as many as the pool's limit, or more.
+    MinAboveMax { min_total: u32, max: u32 },
+    /// The retry of `min` workers waits after a failed start.
+    MinPaused { app: AppId },
+}

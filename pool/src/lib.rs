@@ -1,0 +1,19 @@
+//! The decisions of Hatchery as one pure function: events in, effects out, time as a value.
+//!
+//! What is absent here is the point: no socket, no clock, no process, no randomness, and no dependency that
+//! could bring one in.
+#![forbid(unsafe_code)]
+
+mod effect;
+mod event;
+mod ids;
+mod settings;
+mod snapshot;
+mod time;
+
+pub use effect::{Answer, Beyond, Effect, EndReason, Gate, Invalid, Notice, Path, Refusal, Scope, StopReason};
+pub use event::{Close, ConnectFailure, Event, Exit, RestartMode};
+pub use ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};
+pub use settings::{AppSettings, Concurrency, LEASES_WITHOUT_LIMIT, Parking, Plan, Settings, Wanted};
+pub use snapshot::{AppSnapshot, AppState, SessionSnapshot, Snapshot, WorkerSnapshot, WorkerState};
+pub use time::Time;

@@ -1,0 +1,138 @@
+//! Every limit the pool keeps, with its default.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The limits of the whole pool. All are the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Worker processes of all apps together, whatever their state.
+    pub max: NonZeroU32,
+    /// Waiters of all apps together.
+    pub max_queue_total: u32,
+    /// Workers starting at the same time.
+    pub max_starting: NonZeroU32,
+    /// How far above `max` a replacement may go.
+    pub surge: u32,
+    /// How old a waiter of an app without a serving worker must be before a busy worker of another app is drained for it.
+    pub fair_wait: Duration,
+    /// How long an evicted (idle) worker has after TERM before KILL.
+    pub evict_timeout: Duration,
+    /// What an app gets that says nothing else.
+    pub defaults: AppSettings,
+    /// Whether clients may only narrow what the operator said, and only ask for registered roots and those
+    /// under `apps_under`. True for a privileged pool without `trust_clients`.
+    pub bounded: bool,
+    /// Folders (absolute, normalised) whose apps a bounded pool serves besides the registered ones.
+    pub apps_under: Vec<Vec<u8>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max: NonZeroU32::new(6).expect("6 is not zero"),
+            max_queue_total: 1000,
+            max_starting: NonZeroU32::new(2).expect("2 is not zero"),
+            surge: 1,
+            fair_wait: Duration::from_secs(1),
+            evict_timeout: Duration::from_secs(2),
+            defaults: AppSettings::default(),
+            bounded: false,
+            apps_under: Vec::new(),
+        }
+    }
+}
+
+/// The limits of one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppSettings {
+    /// Worker processes of this app; `None`: only the pool's `max`.
+    pub max_per_app: Option<NonZeroU32>,
+    /// Workers kept alive once the app was asked for.
+    pub min: u32,
+    /// Sessions at once in one worker; `None`: what the app's plan says.
+    pub concurrency: Option<Concurrency>,
+    /// An idle worker leaves after this; `None`: never.
+    pub max_idle: Option<Duration>,
+    /// Waiters of this app.
+    pub max_queue: u32,
+    /// How long one may wait, counted from its arrival; `None`: for ever.
+    pub max_queue_wait: Option<Duration>,
+    /// How long a worker may take to become ready.
+    pub start_timeout: Duration,
+    /// How long a draining worker has for its open sessions, counted from the start of draining.
+    pub drain_timeout: Duration,
+    /// How long a worker has after TERM before KILL.
+    pub stop_timeout: Duration,
+    /// How long an abandoned session may keep its slot while the worker finishes computing for nobody.
+    pub linger: Duration,
+}
+
+impl Default for AppSettings {
+    fn default() -> Self {
+        Self {
+            max_per_app: None,
+            min: 0,
+            concurrency: None,
+            max_idle: Some(Duration::from_secs(300)),
+            max_queue: 100,
+            max_queue_wait: Some(Duration::from_secs(30)),
+            start_timeout: Duration::from_secs(90),
+            drain_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(10),
+            linger: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How many sessions one worker takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concurrency {
+    /// Sessions and leases together never exceed this.
+    Limited(NonZeroU32),
+    /// No limit on sessions; leases are bounded by [`LEASES_WITHOUT_LIMIT`].
+    Unlimited,
+}
+
+/// Parked connections at a worker without a session limit.
+pub const LEASES_WITHOUT_LIMIT: u32 = 64;
+
+/// What a client asks for in place of the app's settings. `None` leaves a setting as it is.
+/// In a bounded pool each may only make the app smaller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub max_per_app: Option<NonZeroU32>,
+    pub min: Option<u32>,
+    pub concurrency: Option<Concurrency>,
+    /// `Some(None)`: never.
+    pub max_idle: Option<Option<Duration>>,
+    pub max_queue: Option<u32>,
+    /// `Some(None)`: for ever.
+    pub max_queue_wait: Option<Option<Duration>>,
+    pub start_timeout: Option<Duration>,
+    pub drain_timeout: Option<Duration>,
+    pub stop_timeout: Option<Duration>,
+    pub linger: Option<Duration>,
+    /// The client also wants to say how the app is started (environment, start command): a change of what
+    /// runs, which a bounded pool never allows a client.
+    pub changes_start: bool,
+}
+
+/// What an inspection of the app root found, as far as decisions need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub concurrency: Concurrency,
+    /// How long a connection to such a worker may stay parked.
+    pub parking: Parking,
+}
+
+/// How long a connection may stay parked between two sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parking {
+    /// The worker's protocol ends a connection with each session.
+    Never,
+    /// Servers that aren't ours close idle connections when they like: stay below their usual time.
+    For(Duration),
+    /// Our own loaders wait for ever.
+    Unlimited,
+}

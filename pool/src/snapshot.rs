@@ -1,0 +1,85 @@
+//! What status and tests read.
+
+use crate::effect::Gate;
+use crate::ids::{AppId, ClientId, ConnectionId, Generation, SessionId, WorkerId};
+use crate::time::Time;
+use std::time::Duration;
+
+/// The whole pool at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub max: u32,
+    /// Every worker process, whatever its state.
+    pub count: u32,
+    /// Workers with at least one session.
+    pub active: u32,
+    /// `get`s that no worker can serve yet.
+    pub waiting: u32,
+    /// In the order they were first seen.
+    pub apps: Vec<AppSnapshot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppSnapshot {
+    pub id: AppId,
+    pub root: Vec<u8>,
+    pub state: AppState,
+    /// Registered by the operator: never forgotten.
+    pub registered: bool,
+    /// What keeps it from growing though somebody waits; `None` when nobody waits or nothing does.
+    pub limit: Option<Gate>,
+    pub generation: Generation,
+    pub waiting: u32,
+    /// Sessions granted so far.
+    pub served: u64,
+    /// In the order they were started.
+    pub workers: Vec<WorkerSnapshot>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppState {
+    /// It has a worker that serves or drains.
+    Running,
+    /// It has no worker.
+    Idle,
+    /// Its only workers are starting, or its root is being looked into.
+    Starting,
+    Stopped,
+    Disabled,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSnapshot {
+    pub id: WorkerId,
+    pub state: WorkerState,
+    pub generation: Generation,
+    /// Open sessions, with those that are abandoned and still computing.
+    pub sessions: Vec<SessionSnapshot>,
+    /// Parked connections.
+    pub leases: u32,
+    /// Sessions granted so far.
+    pub served: u64,
+    pub started: Time,
+    /// How long it has had no session; `None` while it has one or is not ready.
+    pub idle: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerState {
+    Starting,
+    /// Ready without a session.
+    Ready,
+    Busy,
+    Draining,
+    Stopping,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSnapshot {
+    pub id: SessionId,
+    pub client: ClientId,
+    pub connection: ConnectionId,
+    pub since: Time,
+    /// The client abandoned it; the slot stays taken until the worker is done.
+    pub abandoned: bool,
+}

@@ -44,7 +44,7 @@ pub enum Effect {
     /// Exchange a staged update with the running version.
     Swap { app: AppId },
     /// Nothing is left of an app that was registered by a `get`: what the shell remembers of it can go.
-    Forget { app: AppId },
+    Forget { app: AppId, root: Vec<u8> },
     /// Something worth a line in the log.
     Notice(Notice),
     /// The pool has ended: no worker is left.

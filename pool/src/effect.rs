@@ -9,42 +9,96 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Look into an app's root. Answered by `Inspected` or `InspectFailed`.
-    Inspect { app: AppId, generation: Generation },
+    Inspect {
+        app: AppId,
+        generation: Generation,
+    },
     /// Start a worker. Answered by `Ready` or `SpawnFailed`; once it has a process, `Exited` always comes.
-    Spawn { app: AppId, worker: WorkerId, generation: Generation },
+    Spawn {
+        app: AppId,
+        worker: WorkerId,
+        generation: Generation,
+    },
     /// Give a session to the client that asked. For `Path::Fresh`, connect first, and tell `ConnectFailed`
     /// before anything else if that fails; the question is then still open.
-    Grant { request: Request, session: SessionId, worker: WorkerId, connection: ConnectionId, path: Path },
+    Grant {
+        request: Request,
+        session: SessionId,
+        worker: WorkerId,
+        connection: ConnectionId,
+        path: Path,
+    },
     /// Answer an `Asked` with a refusal.
-    Refuse { request: Request, refusal: Refusal },
+    Refuse {
+        request: Request,
+        refusal: Refusal,
+    },
     /// Answer any other question.
-    Answer { request: Request, answer: Answer },
+    Answer {
+        request: Request,
+        answer: Answer,
+    },
     /// End a connection for every holder in every process, and tell the client if a session of its was on
     /// it or it was parked there.
-    Revoke { connection: ConnectionId, client: ClientId, session: SessionId, why: EndReason },
+    Revoke {
+        connection: ConnectionId,
+        client: ClientId,
+        session: SessionId,
+        why: EndReason,
+    },
     /// The client itself is done with a connection: end it for whoever else may hold a copy.
-    Release { connection: ConnectionId },
+    Release {
+        connection: ConnectionId,
+    },
     /// An abandoned session: half-close, discard until the worker's end of file, then tell `Lingered`.
-    Linger { connection: ConnectionId },
+    Linger {
+        connection: ConnectionId,
+    },
     /// Take no new sessions to this worker any more. For the log and the operator.
-    Drain { worker: WorkerId, why: StopReason },
+    Drain {
+        worker: WorkerId,
+        why: StopReason,
+    },
     /// Ask a worker's tree to leave (TERM). The pool keeps the time.
-    Stop { worker: WorkerId, why: StopReason },
+    Stop {
+        worker: WorkerId,
+        why: StopReason,
+    },
     /// End a worker's tree (KILL).
-    Kill { worker: WorkerId, why: StopReason },
+    Kill {
+        worker: WorkerId,
+        why: StopReason,
+    },
     /// Make the worker's runtime dump its stacks before it is killed.
-    Dump { worker: WorkerId },
+    Dump {
+        worker: WorkerId,
+    },
     /// Ask a worker whether it lives.
-    Ping { worker: WorkerId, connection: ConnectionId },
+    Ping {
+        worker: WorkerId,
+        connection: ConnectionId,
+    },
     /// Measure a worker's memory.
-    Sample { worker: WorkerId },
+    Sample {
+        worker: WorkerId,
+    },
     /// Import an app once, for workers to fork from.
-    Preload { app: AppId, generation: Generation },
-    DropPreloader { app: AppId },
+    Preload {
+        app: AppId,
+        generation: Generation,
+    },
+    DropPreloader {
+        app: AppId,
+    },
     /// Exchange a staged update with the running version.
-    Swap { app: AppId },
+    Swap {
+        app: AppId,
+    },
     /// Nothing is left of an app that was registered by a `get`: what the shell remembers of it can go.
-    Forget { app: AppId, root: Vec<u8> },
+    Forget {
+        app: AppId,
+        root: Vec<u8>,
+    },
     /// Something worth a line in the log.
     Notice(Notice),
     /// The pool has ended: no worker is left.
@@ -200,15 +254,37 @@ pub enum Gate {
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    Registered { app: AppId },
-    Forgotten { app: AppId },
+    Registered {
+        app: AppId,
+    },
+    Forgotten {
+        app: AppId,
+    },
     /// Later options of a `get` differ from those the app was registered with, and are ignored (said once).
-    OptionsIgnored { app: AppId },
-    WorkerReady { worker: WorkerId, after: Duration },
-    WorkerGone { worker: WorkerId, exit: Exit, why: Option<StopReason> },
-    SpawnFailed { app: AppId, worker: Option<WorkerId>, report: ReportId },
+    OptionsIgnored {
+        app: AppId,
+    },
+    WorkerReady {
+        worker: WorkerId,
+        after: Duration,
+    },
+    WorkerGone {
+        worker: WorkerId,
+        exit: Exit,
+        why: Option<StopReason>,
+    },
+    SpawnFailed {
+        app: AppId,
+        worker: Option<WorkerId>,
+        report: ReportId,
+    },
     /// The workers kept at least are as many as the pool's limit, or more.
-    MinAboveMax { min_total: u32, max: u32 },
+    MinAboveMax {
+        min_total: u32,
+        max: u32,
+    },
     /// The retry of `min` workers waits after a failed start.
-    MinPaused { app: AppId },
+    MinPaused {
+        app: AppId,
+    },
 }

@@ -11,64 +11,158 @@ pub enum Event {
     // ── clients ──────────────────────────────────────────────────────────────────────────────────
     /// A client asked for a session. `root` is absolute and normalised (the shell refuses others).
     /// `key` is a sticky worker to prefer (from the front-end work on).
-    Asked { request: Request, root: Vec<u8>, wanted: Wanted, key: Option<String> },
+    Asked {
+        request: Request,
+        root: Vec<u8>,
+        wanted: Wanted,
+        key: Option<String>,
+    },
     /// A client no longer wants the answer to its `Asked`.
-    Cancelled { request: Request },
+    Cancelled {
+        request: Request,
+    },
     /// A client ended its session, or dropped its parked connection (`Finished` with the session's id
     /// after it was `Kept`).
-    Closed { client: ClientId, session: SessionId, how: Close },
+    Closed {
+        client: ClientId,
+        session: SessionId,
+        how: Close,
+    },
     /// A client found its parked connection dead and wants a fresh one for the session it was just granted.
-    Reconnected { request: Request, session: SessionId },
+    Reconnected {
+        request: Request,
+        session: SessionId,
+    },
     /// A client's channel is closed: all it had ends.
-    ClientGone { client: ClientId },
+    ClientGone {
+        client: ClientId,
+    },
 
     // ── what became of effects ───────────────────────────────────────────────────────────────────
     /// An app root was inspected: it can be started.
-    Inspected { app: AppId, generation: Generation, plan: Plan },
+    Inspected {
+        app: AppId,
+        generation: Generation,
+        plan: Plan,
+    },
     /// An app root can't be started as it is.
-    InspectFailed { app: AppId, generation: Generation, report: ReportId },
+    InspectFailed {
+        app: AppId,
+        generation: Generation,
+        report: ReportId,
+    },
     /// A started worker answers.
-    Ready { worker: WorkerId },
+    Ready {
+        worker: WorkerId,
+    },
     /// A worker could not be started, or left before it was ready. `gone`: no process is left of it (else
     /// `Exited` follows).
-    SpawnFailed { worker: WorkerId, report: ReportId, gone: bool },
+    SpawnFailed {
+        worker: WorkerId,
+        report: ReportId,
+        gone: bool,
+    },
     /// A fresh connection for a granted session could not be made. Told at once, before any later event.
-    ConnectFailed { session: SessionId, why: ConnectFailure },
+    ConnectFailed {
+        session: SessionId,
+        why: ConnectFailure,
+    },
     /// The worker of an abandoned session closed its end: it computes for nobody no longer.
-    Lingered { connection: ConnectionId },
+    Lingered {
+        connection: ConnectionId,
+    },
     /// A worker's process is gone and was reaped.
-    Exited { worker: WorkerId, exit: Exit },
+    Exited {
+        worker: WorkerId,
+        exit: Exit,
+    },
     /// The memory of a worker was measured (issue on a worker's life).
-    Sampled { worker: WorkerId, memory_bytes: u64 },
+    Sampled {
+        worker: WorkerId,
+        memory_bytes: u64,
+    },
     /// A ping was answered, or not.
-    Pinged { worker: WorkerId, alive: bool },
+    Pinged {
+        worker: WorkerId,
+        alive: bool,
+    },
     /// Something under an app's root changed and stayed quiet.
-    FilesChanged { app: AppId },
+    FilesChanged {
+        app: AppId,
+    },
     /// A staged update was swapped in, or not.
-    SwapDone { app: AppId, report: Option<ReportId> },
+    SwapDone {
+        app: AppId,
+        report: Option<ReportId>,
+    },
 
     // ── operator and clients with the right to ───────────────────────────────────────────────────
     /// Empty the pool: waiters are served by fresh workers, open sessions keep working.
-    Clear { request: Option<Request> },
-    SetMax { request: Option<Request>, max: NonZeroU32 },
+    Clear {
+        request: Option<Request>,
+    },
+    SetMax {
+        request: Option<Request>,
+        max: NonZeroU32,
+    },
     /// The default per-app limit, and that of every app which set none of its own.
-    SetMaxPerApp { request: Option<Request>, max_per_app: Option<NonZeroU32> },
+    SetMaxPerApp {
+        request: Option<Request>,
+        max_per_app: Option<NonZeroU32>,
+    },
     /// The default idle time, and that of every app which set none of its own.
-    SetMaxIdleTime { request: Option<Request>, max_idle: Option<Duration> },
+    SetMaxIdleTime {
+        request: Option<Request>,
+        max_idle: Option<Duration>,
+    },
     /// An app is registered by the operator; it stays until removed. Known already: its settings change.
-    Added { request: Option<Request>, root: Vec<u8>, settings: AppSettings },
-    Removed { request: Option<Request>, root: Vec<u8> },
-    Restart { request: Option<Request>, root: Vec<u8>, mode: RestartMode },
-    StopApp { request: Option<Request>, root: Vec<u8> },
-    StartApp { request: Option<Request>, root: Vec<u8> },
-    Disable { request: Option<Request>, root: Vec<u8>, why: String },
-    Enable { request: Option<Request>, root: Vec<u8> },
-    Retire { request: Option<Request>, worker: WorkerId },
-    EndSession { request: Option<Request>, session: SessionId },
-    Reloaded { settings: Box<Settings> },
+    Added {
+        request: Option<Request>,
+        root: Vec<u8>,
+        settings: AppSettings,
+    },
+    Removed {
+        request: Option<Request>,
+        root: Vec<u8>,
+    },
+    Restart {
+        request: Option<Request>,
+        root: Vec<u8>,
+        mode: RestartMode,
+    },
+    StopApp {
+        request: Option<Request>,
+        root: Vec<u8>,
+    },
+    StartApp {
+        request: Option<Request>,
+        root: Vec<u8>,
+    },
+    Disable {
+        request: Option<Request>,
+        root: Vec<u8>,
+        why: String,
+    },
+    Enable {
+        request: Option<Request>,
+        root: Vec<u8>,
+    },
+    Retire {
+        request: Option<Request>,
+        worker: WorkerId,
+    },
+    EndSession {
+        request: Option<Request>,
+        session: SessionId,
+    },
+    Reloaded {
+        settings: Box<Settings>,
+    },
     /// The door is closed and every client is gone, or the pool was told to go: no new sessions; workers
     /// drain for at most `grace` (none: nobody is left to read an answer) and leave.
-    Ending { grace: Duration },
+    Ending {
+        grace: Duration,
+    },
 
     // ── time ─────────────────────────────────────────────────────────────────────────────────────
     /// `Pool::deadline` has come.

@@ -1,0 +1,200 @@
+//! Front end ↔ core, on a channel per client.
+
+use crate::codec::Message;
+use crate::options::AppOptions;
+use crate::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A client's own number for a question, unique among its open ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// A session, as the pool names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub u64);
+
+/// A connection that can carry one session after another: what a parked one is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LeaseId(pub u64);
+
+/// Client → pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToPool {
+    /// Answered by `Session` or `Refused`.
+    Get {
+        request: RequestId,
+        /// Absolute and lexically normalised; bytes, not text.
+        app_root: Vec<u8>,
+        options: Box<AppOptions>,
+        /// A sticky worker to prefer.
+        key: Option<String>,
+    },
+    /// The answer to `Get` is no longer wanted. Not answered; a `Session` that crosses it is closed by the client.
+    Cancel {
+        request: RequestId,
+    },
+    /// A session ended, or (`Finished`, after it was `Kept`) its parked connection was closed. Not answered.
+    Close {
+        session: SessionId,
+        how: How,
+    },
+    /// The parked connection was dead: the same session again, with a fresh socket.
+    Reconnect {
+        request: RequestId,
+        session: SessionId,
+    },
+    /// What the session is doing, for the operator. Not answered.
+    Label {
+        session: SessionId,
+        text: String,
+    },
+    /// Answered by `Done` or `Refused`.
+    Clear {
+        request: RequestId,
+    },
+    SetMax {
+        request: RequestId,
+        max: u32,
+    },
+    /// 0: no limit.
+    SetMaxPerApp {
+        request: RequestId,
+        max_per_app: u32,
+    },
+    /// Zero: never.
+    SetMaxIdleTime {
+        request: RequestId,
+        max_idle: Duration,
+    },
+    /// Answered by `Figure`: workers with at least one session.
+    GetActive {
+        request: RequestId,
+    },
+    /// Answered by `Figure`: every worker process.
+    GetCount {
+        request: RequestId,
+    },
+    /// Answered by `Figure`: the spawner's process id.
+    GetSpawnServerPid {
+        request: RequestId,
+    },
+    /// Answered by `Status`.
+    Status {
+        request: RequestId,
+    },
+}
+
+impl Message for ToPool {
+    fn descriptors(&self) -> usize {
+        0
+    }
+}
+
+/// How a client ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum How {
+    /// The exchange is complete; connection and slot stay with the client for its next session.
+    Kept,
+    /// The exchange is complete; the connection is closed.
+    Finished,
+    /// The exchange is not complete: the worker may still compute.
+    Abandoned,
+}
+
+/// Pool → client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToClient {
+    /// With a connected, non-blocking socket if `fresh`; else the client holds it parked under `lease`.
+    Session {
+        request: RequestId,
+        session: SessionId,
+        lease: LeaseId,
+        fresh: bool,
+        /// The worker's process.
+        pid: i32,
+        protocol: SessionProtocol,
+        transport: Transport,
+    },
+    /// With a sealed memfd that holds a [`SpawnReport`](crate::report::SpawnReport) if that is the reason.
+    Refused {
+        request: RequestId,
+        refusal: Refusal,
+    },
+    Done {
+        request: RequestId,
+    },
+    Figure {
+        request: RequestId,
+        figure: u64,
+    },
+    /// With a sealed memfd that holds a [`Status`](crate::status::Status).
+    Status {
+        request: RequestId,
+    },
+    /// The pool ended a session or a parked connection. Unasked.
+    Ended {
+        session: SessionId,
+        lease: LeaseId,
+        why: Ended,
+    },
+    /// The pool ends this channel. Unasked.
+    Goodbye {
+        why: String,
+    },
+}
+
+impl Message for ToClient {
+    fn descriptors(&self) -> usize {
+        match self {
+            Self::Session { fresh, .. } => usize::from(*fresh),
+            Self::Refused { refusal: Refusal::SpawnFailed, .. } | Self::Status { .. } => 1,
+            Self::Refused { .. }
+            | Self::Done { .. }
+            | Self::Figure { .. }
+            | Self::Ended { .. }
+            | Self::Goodbye { .. } => 0,
+        }
+    }
+}
+
+/// What a worker speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum SessionProtocol {
+    /// HTTP/1.1.
+    Http,
+    /// FastCGI.
+    Fastcgi,
+    /// A block of CGI variables in, HTTP/1.1 out, connection kept: our own loaders.
+    Session,
+}
+
+/// What kind of socket a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Transport {
+    Unix,
+    Tcp,
+}
+
+/// Why the pool ended a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The worker's process is gone.
+    WorkerGone,
+    /// The parked connection was needed, or parked long enough.
+    LeaseEnded,
+    /// The worker had to leave and its open sessions had their time.
+    DrainTimedOut,
+    /// The session had its time.
+    RequestTimedOut,
+    /// A restart with `kill`.
+    Restarted,
+    /// The operator ended it.
+    Operator,
+    /// The pool is ending.
+    PoolEnding,
+}

@@ -1,0 +1,52 @@
+//! What `hatchery status --json` prints: keys stay, values and keys may be added.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the pool-server.
+    pub version: String,
+    pub max: u32,
+    /// Every worker process, whatever its state.
+    pub count: u32,
+    /// Workers with at least one session.
+    pub active: u32,
+    /// `get`s that no worker can serve yet.
+    pub waiting: u32,
+    pub apps: Vec<AppStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppStatus {
+    pub root: String,
+    /// The last part of the root, lengthened until unique.
+    pub name: String,
+    /// `running`, `idle`, `starting`, `stopped` or `disabled`.
+    pub state: String,
+    /// What keeps it from growing though somebody waits, such as `pool_full`.
+    pub limit: Option<String>,
+    pub generation: u64,
+    pub waiting: u32,
+    /// Sessions so far.
+    pub served: u64,
+    pub workers: Vec<WorkerStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    pub id: u64,
+    /// 0 while it has no process yet.
+    pub pid: i32,
+    /// `starting`, `ready`, `busy`, `draining` or `stopping`.
+    pub state: String,
+    pub generation: u64,
+    /// Open sessions.
+    pub sessions: u32,
+    /// Sessions so far.
+    pub served: u64,
+    /// Resident memory of its process; `None` where it can't be read.
+    pub memory_bytes: Option<u64>,
+    pub uptime_s: f64,
+    /// How long it has had no session; `None` while it has one or is not ready.
+    pub idle_s: Option<f64>,
+}

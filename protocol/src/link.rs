@@ -107,11 +107,14 @@ impl Message for ToKeeper {
 /// Keeper → core.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromKeeper {
-    /// First: who this core is.
+    /// First: who this core is. With the door, the sealed memfd of the configuration, and the listening admin
+    /// socket if `admin`.
     Begin {
         pool: String,
-        /// The how-manieth core of this pool; part of its workers' mark.
+        /// The how-manieth core of this pool, from 1. The upper half of the numbers that it gives to apps and
+        /// workers, so that nothing said to an earlier core is mistaken for its own.
         core: u32,
+        admin: bool,
         /// The runtime folder.
         folder: Vec<u8>,
         spawner_pid: i32,
@@ -129,6 +132,7 @@ pub enum FromKeeper {
 impl Message for FromKeeper {
     fn descriptors(&self) -> usize {
         match self {
+            Self::Begin { admin, .. } => 2 + usize::from(*admin),
             Self::Spawner(message) => message.descriptors(),
             _ => 0,
         }

@@ -1,0 +1,175 @@
+//! Where the runtime folder and the admin socket are.
+//!
+//! The base is `$XDG_RUNTIME_DIR/hatchery`, `/run/hatchery` for root, else `/tmp/hatchery-UID`, checked to be
+//! ours. In it stand `hatchery-POOL`, the folder of one pool, and `admin.sock`.
+
+use hatchery_protocol::config::Admin;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// Why a folder or socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    #[error("{path} can't be used: {error}")]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{path} belongs to user {owner}, not to us: remove it, or set XDG_RUNTIME_DIR to a folder of your own")]
+    NotOurs { path: PathBuf, owner: u32 },
+    #[error("another pool answers at {0}: choose another path with --admin")]
+    AdminTaken(PathBuf),
+}
+
+fn because(path: &Path) -> impl FnOnce(io::Error) -> PlaceError {
+    |error| PlaceError::Io { path: path.to_owned(), error }
+}
+
+/// The base folder, made if it isn't there.
+///
+/// # Errors
+/// When it can't be made, or belongs to somebody else.
+pub fn base() -> Result<PathBuf, PlaceError> {
+    let uid = rustix::process::geteuid().as_raw();
+    let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_dir());
+    let (path, mode) = match given {
+        Some(dir) => (Path::new(&dir).join("hatchery"), 0o700),
+        // Workers of other users must reach what is inside by its name.
+        None if uid == 0 => (PathBuf::from("/run/hatchery"), 0o711),
+        None => (PathBuf::from(format!("/tmp/hatchery-{uid}")), 0o700),
+    };
+    match DirBuilder::new().mode(mode).create(&path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(because(&path)(error)),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(&path).map_err(because(&path))?;
+    if !found.is_dir() || found.uid() != uid {
+        return Err(PlaceError::NotOurs { path, owner: found.uid() });
+    }
+    fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(because(&path))?;
+    Ok(path)
+}
+
+/// The folder of one pool. It is removed when this is dropped; what a killed keeper left behind, the next start
+/// of any pool removes.
+#[derive(Debug)]
+pub struct RuntimeFolder {
+    path: PathBuf,
+    // Whoever holds this lock lives.
+    _lock: File,
+}
+
+impl RuntimeFolder {
+    /// Makes `hatchery-POOL` in `base`, and removes what pools that are no more left there.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn create(base: &Path, pool: &str) -> Result<Self, PlaceError> {
+        remove_leftovers(base);
+        let path = base.join(format!("hatchery-{pool}"));
+        DirBuilder::new().mode(0o711).create(&path).map_err(because(&path))?;
+        let lock = File::create(path.join("lock")).map_err(because(&path))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| because(&path)(errno.into()))?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes all but the lock: what an earlier core left.
+    ///
+    /// # Errors
+    /// When something can't be removed.
+    pub fn empty(&self) -> Result<(), PlaceError> {
+        for entry in fs::read_dir(&self.path).map_err(because(&self.path))?.flatten() {
+            let path = entry.path();
+            if entry.file_name() == "lock" {
+                continue;
+            }
+            let removed = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
+                _ => fs::remove_file(&path),
+            };
+            removed.map_err(because(&path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RuntimeFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn remove_leftovers(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b"hatchery-") && is_left(&entry.path()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A folder whose lock nobody holds. One without a lock is another keeper's that is just starting.
+fn is_left(folder: &Path) -> bool {
+    File::open(folder.join("lock")).is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
+/// The listening admin socket; its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct AdminSocket {
+    pub listener: UnixListener,
+    pub path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Opens the socket that was asked for. A stale one is replaced, a live one never.
+    ///
+    /// # Errors
+    /// When it can't be made, or the named one belongs to a living pool.
+    pub fn open(base: &Path, admin: &Admin) -> Result<Option<Self>, PlaceError> {
+        match admin {
+            Admin::None => Ok(None),
+            Admin::At(path) => match Self::at(path)? {
+                Some(socket) => Ok(Some(socket)),
+                None => Err(PlaceError::AdminTaken(path.clone())),
+            },
+            Admin::DefaultPlace => {
+                let path = base.join("admin.sock");
+                if let Some(socket) = Self::at(&path)? {
+                    return Ok(Some(socket));
+                }
+                Self::at(&base.join(format!("admin-{}.sock", std::process::id())))
+            }
+        }
+    }
+
+    /// `None`: somebody answers there.
+    fn at(path: &Path) -> Result<Option<Self>, PlaceError> {
+        // Two starts at the same time: one of them replaces a stale socket, the other finds it live.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let lock = File::open(folder).map_err(because(folder))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| because(folder)(errno.into()))?;
+        match UnixStream::connect(path) {
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(because(path))?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(because(path)(error)),
+        }
+        let listener = UnixListener::bind(path).map_err(because(path))?;
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(because(path))?;
+        Ok(Some(Self { listener, path: path.to_owned() }))
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}

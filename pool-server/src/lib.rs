@@ -16,7 +16,9 @@ use std::process::ExitCode;
 /// How the roles are started, which differs between the stand-alone executable and the `hatchery` command.
 #[derive(Clone, Copy, Debug)]
 pub struct Roles {
-    /// Arguments, from the program's own name on, that make this executable the core.
+    /// Arguments, from the program's own name on, that make this executable the keeper.
+    pub keeper: &'static [&'static str],
+    /// The same for the core.
     pub core: &'static [&'static str],
     /// Where the spawner is.
     pub spawner: Spawner,
@@ -31,12 +33,13 @@ pub enum Spawner {
     Beside,
 }
 
-/// Runs the keeper, whose door is standard input; or the core if `arguments` (without the program's name and
-/// the role's) say so.
+/// Starts a keeper whose door is standard input; or is the keeper or the core, if `arguments` (without the
+/// program's name and the role's) say so.
 #[must_use]
 pub fn main(roles: Roles, arguments: &[String]) -> ExitCode {
     match arguments {
-        [] => keeper::main(roles),
+        [] => keeper::start(roles),
+        [role] if role == "keeper" => keeper::main(roles),
         [role] if role == "core" => core::main(),
         _ => {
             eprintln!("pool-server: takes no arguments; it is started by a program that embeds hatchery-pool-client");

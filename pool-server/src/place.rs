@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a folder or socket could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub(crate) enum PlaceError {
     #[error("{path} can't be used: {error}")]
     Io { path: PathBuf, error: io::Error },
     #[error("{path} belongs to user {owner}, not to us: remove it, or set XDG_RUNTIME_DIR to a folder of your own")]
@@ -30,7 +30,7 @@ fn because(path: &Path) -> impl FnOnce(io::Error) -> PlaceError {
 ///
 /// # Errors
 /// When it can't be made, or belongs to somebody else.
-pub fn base() -> Result<PathBuf, PlaceError> {
+pub(crate) fn base() -> Result<PathBuf, PlaceError> {
     let uid = rustix::process::geteuid().as_raw();
     let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_dir());
     let (path, mode) = match given {
@@ -54,7 +54,7 @@ pub fn base() -> Result<PathBuf, PlaceError> {
 /// The folder of one pool. It is removed when this is dropped; what a killed keeper left behind, the next start
 /// of any pool removes.
 #[derive(Debug)]
-pub struct RuntimeFolder {
+pub(crate) struct RuntimeFolder {
     path: PathBuf,
     // Whoever holds this lock lives.
     _lock: File,
@@ -65,7 +65,7 @@ impl RuntimeFolder {
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn create(base: &Path, pool: &str) -> Result<Self, PlaceError> {
+    pub(crate) fn create(base: &Path, pool: &str) -> Result<Self, PlaceError> {
         remove_leftovers(base);
         let path = base.join(format!("hatchery-{pool}"));
         DirBuilder::new().mode(0o711).create(&path).map_err(because(&path))?;
@@ -75,7 +75,7 @@ impl RuntimeFolder {
     }
 
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -83,7 +83,7 @@ impl RuntimeFolder {
     ///
     /// # Errors
     /// When something can't be removed.
-    pub fn empty(&self) -> Result<(), PlaceError> {
+    pub(crate) fn empty(&self) -> Result<(), PlaceError> {
         for entry in fs::read_dir(&self.path).map_err(because(&self.path))?.flatten() {
             let path = entry.path();
             if entry.file_name() == "lock" {
@@ -121,9 +121,9 @@ fn is_left(folder: &Path) -> bool {
 
 /// The listening admin socket; its file is removed when this is dropped.
 #[derive(Debug)]
-pub struct AdminSocket {
-    pub listener: UnixListener,
-    pub path: PathBuf,
+pub(crate) struct AdminSocket {
+    pub(crate) listener: UnixListener,
+    pub(crate) path: PathBuf,
 }
 
 impl AdminSocket {
@@ -131,7 +131,7 @@ impl AdminSocket {
     ///
     /// # Errors
     /// When it can't be made, or the named one belongs to a living pool.
-    pub fn open(base: &Path, admin: &Admin) -> Result<Option<Self>, PlaceError> {
+    pub(crate) fn open(base: &Path, admin: &Admin) -> Result<Option<Self>, PlaceError> {
         match admin {
             Admin::None => Ok(None),
             Admin::At(path) => match Self::at(path)? {

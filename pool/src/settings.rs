@@ -94,6 +94,20 @@ pub enum Concurrency {
     Unlimited,
 }
 
+impl Concurrency {
+    /// Whether a worker may hold this many sessions and leases.
+    pub(crate) fn allows(self, taken: u32) -> bool {
+        taken <= self.slots()
+    }
+
+    pub(crate) fn slots(self) -> u32 {
+        match self {
+            Self::Limited(limit) => limit.get(),
+            Self::Unlimited => u32::MAX,
+        }
+    }
+}
+
 /// Parked connections at a worker without a session limit.
 pub const LEASES_WITHOUT_LIMIT: u32 = 64;
 

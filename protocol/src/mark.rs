@@ -15,13 +15,13 @@ pub fn worker(pool: &str, core: u32, worker: u64) -> String {
     format!("{pool}.{core}.{worker}")
 }
 
-/// The mark of a process, if it is a worker or was started by one; `None` too if its environment can't be read.
+/// What the environment of a process said of `variable` when it was executed; `None` too if it can't be read.
 #[must_use]
-pub fn of(pid: i32) -> Option<String> {
+pub fn of(pid: i32, variable: &str) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let prefix = format!("{WORKER}=");
-    let mark = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(prefix.as_bytes()))?;
-    String::from_utf8(mark.to_vec()).ok()
+    let prefix = format!("{variable}=");
+    let value = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(prefix.as_bytes()))?;
+    String::from_utf8(value.to_vec()).ok()
 }
 
 /// The processes whose environment says `variable=value`, or `variable=value.…` if `below`. Those that end

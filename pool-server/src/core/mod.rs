@@ -1,0 +1,147 @@
+//! The core: one thread that owns the [`Pool`](hatchery_pool::Pool), tells it what happens, and carries out what
+//! it decides. No policy is in here.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `shell.rs` | the pool and all it knows by number; events in, effects out; the timer |
+//! | `effects.rs` | carrying out one effect |
+//! | `clients.rs` | a task per client channel, and the door |
+//! | `connections.rs` | the duplicate of every connection handed out |
+//! | `workers.rs` | a worker process as the core sees it: from `Spawn` to `Exited` |
+//! | `address.rs` | where a worker listens, and connecting there |
+//! | `ready.rs` | whether it is ready: the harmless question, `READY=1` |
+//! | `output.rs` | what it prints |
+//! | `keeper.rs` | the link to the keeper |
+//! | `outgoing.rs` | messages that wait for their receiver to have room |
+//! | `translate.rs` | the pool's words from and to the protocol's |
+//! | `status.rs`, `admin.rs` | the figures, and the line protocol that shows them |
+//! | `log.rs` | the log, which never holds up the core |
+
+mod address;
+mod admin;
+mod clients;
+mod connections;
+mod effects;
+mod keeper;
+mod log;
+mod outgoing;
+mod output;
+mod ready;
+mod shell;
+mod status;
+mod translate;
+mod workers;
+
+use hatchery_protocol::channel::{self, ReceiveError};
+use hatchery_protocol::config::PoolConfig;
+use hatchery_protocol::link::FromKeeper;
+use hatchery_protocol::memfd;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use tokio::task::LocalSet;
+
+/// What the core is told at its start.
+struct Beginning {
+    pool: String,
+    core: u32,
+    folder: Vec<u8>,
+    spawner_pid: i32,
+    config: PoolConfig,
+    door: OwnedFd,
+    admin: Option<UnixListener>,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let link = match inherited_link() {
+        Ok(link) => link,
+        Err(sentence) => {
+            eprintln!("pool-server core: {sentence}");
+            return ExitCode::from(2);
+        }
+    };
+    raise_descriptor_limit();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("pool-server core: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let local = LocalSet::new();
+    match runtime.block_on(local.run_until(run(link))) {
+        // Not by returning: the keeper is to see the end of the process, not of the link before it.
+        Ok(log) => {
+            drop(log);
+            std::process::exit(0)
+        }
+        Err(sentence) => {
+            eprintln!("pool-server core: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The link is inherited at descriptor 3.
+fn inherited_link() -> Result<OwnedFd, String> {
+    for ignored in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
+        // SAFETY: SIG_IGN is no handler that could run.
+        let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
+    }
+    let _ = rustix::process::setsid();
+    // SAFETY: nothing in this process owns descriptor 3 yet, so that this is its only owner; if it isn't open,
+    // the check below says so and it is given up.
+    let link = unsafe { OwnedFd::from_raw_fd(3) };
+    if rustix::net::sockopt::socket_type(&link) != Ok(rustix::net::SocketType::SEQPACKET) {
+        std::mem::forget(link);
+        return Err("descriptor 3 is no link; this program is started by the keeper, not by hand".into());
+    }
+    rustix::io::fcntl_setfd(&link, rustix::io::FdFlags::CLOEXEC).map_err(|errno| format!("the link: {errno}"))?;
+    Ok(link)
+}
+
+/// A session costs a descriptor here; workers get the original limit, since they descend from the spawner.
+fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+async fn run(link: OwnedFd) -> Result<log::Guard, String> {
+    let (sender, mut receiver) = channel::split(link).map_err(|error| format!("the link: {error}"))?;
+    let said = |error: ReceiveError| format!("the keeper: {error}");
+    sender.try_send_hello().map_err(|error| format!("the keeper: {error}"))?;
+    receiver.receive_hello().await.map_err(said)?;
+    let (message, descriptors) = receiver.receive().await.map_err(said)?;
+    let beginning = begin(message, descriptors)?;
+    let guard = log::start(&beginning.config.log)?;
+    let Beginning { door, admin, .. } = &beginning;
+    let door = door.try_clone().map_err(|error| format!("the door: {error}"))?;
+    let admin = admin.as_ref().map(UnixListener::try_clone).transpose().map_err(|error| format!("admin: {error}"))?;
+    let shell = shell::Shell::new(beginning, sender)?;
+    shell.register_apps();
+    tokio::task::spawn_local(shell.clone().keep_time());
+    tokio::task::spawn_local(keeper::listen(shell.clone(), receiver));
+    tokio::task::spawn_local(clients::open_door(shell.clone(), door));
+    if let Some(listener) = admin {
+        let listener = admin::listener(listener).map_err(|error| format!("the admin socket: {error}"))?;
+        tokio::task::spawn_local(admin::serve(shell.clone(), listener));
+    }
+    shell.ended().await;
+    Ok(guard)
+}
+
+fn begin(message: FromKeeper, descriptors: Vec<OwnedFd>) -> Result<Beginning, String> {
+    let FromKeeper::Begin { pool, core, admin: _, folder, spawner_pid } = message else {
+        return Err("the keeper must begin".into());
+    };
+    let mut descriptors = descriptors.into_iter();
+    let (Some(door), Some(config)) = (descriptors.next(), descriptors.next()) else {
+        return Err("the keeper gave no door or no configuration".into());
+    };
+    let config = memfd::read(config.as_fd()).map_err(|error| format!("the configuration: {error}"))?;
+    let admin = descriptors.next().map(UnixListener::from);
+    Ok(Beginning { pool, core, folder, spawner_pid, config, door, admin })
+}

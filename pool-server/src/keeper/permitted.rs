@@ -1,0 +1,67 @@
+//! What core and spawner may say, and when. Whoever says anything else is killed and started anew: it can't be
+//! trusted any more.
+
+use super::workers::{Process, Workers};
+use hatchery_protocol::link::{AppNumber, FromSpawner, LaunchPlan, ToKeeper, WorkerNumber};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the keeper knows.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// How many cores there were: the upper half of every number that the present one may give.
+    pub(super) core: u32,
+    /// What inspections found.
+    pub(super) plans: BTreeMap<AppNumber, LaunchPlan>,
+    /// Open inspections.
+    pub(super) inspecting: BTreeSet<AppNumber>,
+    pub(super) workers: Workers,
+    /// The highest number a worker ever had.
+    pub(super) last: Option<WorkerNumber>,
+}
+
+impl Book {
+    /// Whether a number was given by the present core.
+    pub(super) fn is_current(&self, number: u64) -> bool {
+        number >> 32 == u64::from(self.core)
+    }
+
+    /// | the core says | when |
+    /// | --- | --- |
+    /// | `Inspect` | no inspection of that app is open |
+    /// | `Forget` | always |
+    /// | `Spawn` | the app was inspected, the worker's number is new |
+    /// | `Find`, `Terminate`, `Kill` | always: a worker that isn't known has just ended |
+    pub(super) fn core_may(&self, message: &ToKeeper) -> Result<(), &'static str> {
+        let (number, permitted, otherwise) = match message {
+            ToKeeper::Inspect { app, .. } => (app.0, !self.inspecting.contains(app), "a second inspection of one app"),
+            ToKeeper::Forget { app } => (app.0, true, ""),
+            ToKeeper::Spawn { worker, app, .. } => {
+                let new = self.last.is_none_or(|last| last < *worker);
+                (worker.0, self.plans.contains_key(app) && new, "a worker twice, or of an app that was not inspected")
+            }
+            ToKeeper::Find { worker } | ToKeeper::Terminate { worker } | ToKeeper::Kill { worker } => {
+                (worker.0, true, "")
+            }
+        };
+        match (permitted, self.is_current(number)) {
+            (true, true) => Ok(()),
+            (false, _) => Err(otherwise),
+            (true, false) => Err("a number that is not this core's"),
+        }
+    }
+
+    /// | the spawner says | when |
+    /// | --- | --- |
+    /// | `Inspected`, `InspectFailed` | an inspection of that app is open |
+    /// | `Started`, `SpawnFailed` | that worker was asked for |
+    /// | `Found`, `FindFailed` | that worker runs, or has just ended |
+    pub(super) fn spawner_may(&self, message: &FromSpawner) -> Result<(), &'static str> {
+        let asked = |worker| matches!(self.workers.get(worker), Some(Process::Asked));
+        let permitted = match message {
+            FromSpawner::Inspected { app, .. } | FromSpawner::InspectFailed { app, .. } => self.inspecting.contains(app),
+            FromSpawner::Started { worker, .. } | FromSpawner::SpawnFailed { worker, .. } => asked(*worker),
+            FromSpawner::Found { worker, .. } | FromSpawner::FindFailed { worker, .. } => !asked(*worker),
+        };
+        if permitted { Ok(()) } else { Err("an answer to a question that was not asked") }
+    }
+}

@@ -1,0 +1,422 @@
+//! The keeper's loop: what comes from the core, the spawner and the kernel.
+
+use super::permitted::Book;
+use super::roles::{self, Role};
+use super::workers::{self, Process};
+use crate::Roles;
+use crate::place::{AdminSocket, RuntimeFolder};
+use hatchery_protocol::config::PoolConfig;
+use hatchery_protocol::link::{AppNumber, FromKeeper, FromSpawner, ToKeeper, ToSpawner};
+use hatchery_protocol::mark;
+use hatchery_protocol::report::{SpawnReport, SpawnStep};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGCHLD, SIGTERM};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// A role that ends more often than this within `RESTART_WINDOW` is not started again.
+const RESTARTS: usize = 5;
+const RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// Between two looks for what dead workers left behind.
+const SWEEP_AGAIN: Duration = Duration::from_millis(5);
+/// Sweeps after a spawner's death: a process it was just making may appear a moment later.
+const SWEEPS_FOR_UNBORN: u32 = 20;
+/// What the core may need beyond its drain time to stop its workers.
+const BEYOND_DRAIN: Duration = Duration::from_secs(15);
+
+pub(super) struct Keeper {
+    roles: Roles,
+    config: PoolConfig,
+    memfd: OwnedFd,
+    door: OwnedFd,
+    pool: String,
+    folder: RuntimeFolder,
+    admin: Option<AdminSocket>,
+    core: Role<FromKeeper, ToKeeper>,
+    spawner: Role<ToSpawner, FromSpawner>,
+    core_deaths: Deaths,
+    spawner_deaths: Deaths,
+    book: Book,
+    signals: Signals,
+    /// Sweeps still to come, and whether they look for workers-to-be as well.
+    sweeps: u32,
+    unborn_too: bool,
+    /// TERM came; the core has until then.
+    leave_by: Option<Instant>,
+}
+
+/// Why the loop ends.
+enum End {
+    /// The core is done.
+    Done,
+    /// It goes on no longer: one sentence.
+    Failed(String),
+}
+
+impl Keeper {
+    pub(super) fn new(
+        roles: Roles,
+        config: PoolConfig,
+        memfd: OwnedFd,
+        door: OwnedFd,
+        pool: String,
+        folder: RuntimeFolder,
+        admin: Option<AdminSocket>,
+    ) -> Result<Self, String> {
+        let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
+        let spawner = roles::start_spawner(roles, &config, &pool)?;
+        let core = roles::start_core(roles, &pool)?;
+        let mut keeper = Self {
+            roles,
+            config,
+            memfd,
+            door,
+            pool,
+            folder,
+            admin,
+            core,
+            spawner,
+            core_deaths: Deaths::default(),
+            spawner_deaths: Deaths::default(),
+            book: Book::default(),
+            signals,
+            sweeps: 0,
+            unborn_too: false,
+            leave_by: None,
+        };
+        keeper.begin_spawner();
+        keeper.begin_core()?;
+        Ok(keeper)
+    }
+
+    pub(super) fn serve(mut self) -> ExitCode {
+        let end = loop {
+            if let Err(end) = self.turn() {
+                break end;
+            }
+        };
+        self.end_everything();
+        match end {
+            End::Done => ExitCode::SUCCESS,
+            End::Failed(sentence) => {
+                eprintln!("pool-server: {sentence}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), End> {
+        self.wait();
+        if self.signals.take() && self.leave_by.is_none() {
+            self.leave_by = Some(Instant::now() + self.config.drain_timeout + BEYOND_DRAIN);
+            self.core.tell(&FromKeeper::Shutdown, Vec::new());
+        }
+        self.hear_core();
+        self.hear_spawner();
+        self.reap()?;
+        if self.sweeps > 0 {
+            let found = self.book.workers.sweep(&[self.core.pid, self.spawner.pid], self.unborn_too);
+            self.sweeps = if found { self.sweeps.max(2) } else { self.sweeps } - 1;
+            self.unborn_too &= self.sweeps > 0;
+        }
+        if self.leave_by.is_some_and(|by| by <= Instant::now()) {
+            return Err(End::Failed("the core did not leave in time; everything is ended".into()));
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) {
+        let sweep = (self.sweeps > 0).then_some(SWEEP_AGAIN);
+        let leave = self.leave_by.map(|by| by.saturating_duration_since(Instant::now()));
+        let timeout = sweep.into_iter().chain(leave).min().and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut sources = vec![PollFd::new(&self.signals.pipe, PollFlags::IN)];
+        sources.extend(self.core.poll());
+        sources.extend(self.spawner.poll());
+        match poll(&mut sources, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            // Nothing to be done but to try again; a busy loop would be worse than a slow one.
+            Err(_) => std::thread::sleep(SWEEP_AGAIN),
+        }
+    }
+
+    // ── the core ─────────────────────────────────────────────────────────────────────────────────
+
+    fn hear_core(&mut self) {
+        while let Some((message, descriptors)) = self.core.hear() {
+            match self.book.core_may(&message) {
+                Ok(()) => self.obey(message, descriptors),
+                Err(why) => self.core.fail(Some(why)),
+            }
+        }
+    }
+
+    fn obey(&mut self, message: ToKeeper, descriptors: Vec<OwnedFd>) {
+        match message {
+            ToKeeper::Inspect { app, root, options } => {
+                self.book.inspecting.insert(app);
+                self.spawner.tell(&ToSpawner::Inspect { app, root, options }, Vec::new());
+            }
+            ToKeeper::Forget { app } => {
+                self.book.plans.remove(&app);
+            }
+            ToKeeper::Spawn { worker, app, notify, listener } => {
+                let Some(plan) = self.book.plans.get(&app).cloned().map(Box::new) else { return };
+                let mark = mark::worker(&self.pool, self.book.core, worker.0 & u64::from(u32::MAX));
+                self.book.workers.insert(worker, mark.clone());
+                self.book.last = Some(worker);
+                self.spawner.tell(&ToSpawner::Spawn { worker, mark, plan, notify, listener }, descriptors);
+            }
+            ToKeeper::Find { worker } => {
+                if let Some(Process::Runs { pid, place: Some(place), finding }) = self.book.workers.get_mut(worker) {
+                    *finding = true;
+                    let find = ToSpawner::Find { worker, pid: *pid, place: place.clone() };
+                    self.spawner.tell(&find, Vec::new());
+                }
+            }
+            ToKeeper::Terminate { worker } => {
+                if let Some(pid) = self.book.workers.pid(worker) {
+                    workers::terminate_group(pid);
+                }
+            }
+            ToKeeper::Kill { worker } => {
+                if let Some(pid) = self.book.workers.pid(worker) {
+                    workers::kill_group(pid);
+                }
+            }
+        }
+    }
+
+    fn begin_core(&mut self) -> Result<(), String> {
+        self.folder.empty().map_err(|error| error.to_string())?;
+        self.book.core += 1;
+        let admin = self.admin.as_ref().map(|admin| admin.listener.as_fd());
+        let descriptors: std::io::Result<Vec<OwnedFd>> = [self.door.as_fd(), self.memfd.as_fd()]
+            .into_iter()
+            .chain(admin)
+            .map(|descriptor| descriptor.try_clone_to_owned())
+            .collect();
+        let begin = FromKeeper::Begin {
+            pool: self.pool.clone(),
+            core: self.book.core,
+            admin: self.admin.is_some(),
+            folder: self.folder.path().as_os_str().as_bytes().to_vec(),
+            spawner_pid: self.spawner.pid,
+        };
+        self.core.tell(&begin, descriptors.map_err(|error| format!("descriptors for the core: {error}"))?);
+        Ok(())
+    }
+
+    // ── the spawner ──────────────────────────────────────────────────────────────────────────────
+
+    fn hear_spawner(&mut self) {
+        while let Some((message, descriptors)) = self.spawner.hear() {
+            match self.book.spawner_may(&message) {
+                Ok(()) => self.remember(message, descriptors),
+                Err(why) => self.spawner.fail(Some(why)),
+            }
+        }
+    }
+
+    fn remember(&mut self, message: FromSpawner, descriptors: Vec<OwnedFd>) {
+        let number = match &message {
+            FromSpawner::Inspected { app, plan } => {
+                self.book.inspecting.remove(app);
+                if self.book.is_current(app.0) {
+                    self.book.plans.insert(*app, (**plan).clone());
+                }
+                app.0
+            }
+            FromSpawner::InspectFailed { app, .. } => {
+                self.book.inspecting.remove(app);
+                app.0
+            }
+            FromSpawner::Started { worker, pid, place } => {
+                if !self.book.is_current(worker.0) {
+                    workers::kill_group(*pid);
+                }
+                if let Some(process) = self.book.workers.get_mut(*worker) {
+                    *process = Process::Runs { pid: *pid, place: place.clone(), finding: false };
+                }
+                worker.0
+            }
+            FromSpawner::SpawnFailed { worker, .. } => {
+                self.book.workers.remove(*worker);
+                worker.0
+            }
+            FromSpawner::Found { worker, .. } | FromSpawner::FindFailed { worker, .. } => {
+                if let Some(Process::Runs { finding, .. }) = self.book.workers.get_mut(*worker) {
+                    *finding = false;
+                }
+                worker.0
+            }
+        };
+        if self.book.is_current(number) {
+            self.core.tell(&FromKeeper::Spawner(message), descriptors);
+        }
+        // It may have ended before this told its name.
+        self.signals.child = true;
+    }
+
+    fn begin_spawner(&mut self) {
+        let folder = self.folder.path().as_os_str().as_bytes().to_vec();
+        let begin = ToSpawner::Begin { pool: self.pool.clone(), folder };
+        self.spawner.tell(&begin, Vec::new());
+    }
+
+    /// Answers for a spawner that died what it had not answered.
+    fn answer_for_spawner(&mut self) {
+        let report = |step| {
+            Box::new(SpawnReport {
+                root: String::new(),
+                step,
+                problem: "the spawner died while it worked on this".into(),
+                remedy: "try again: it was started anew".into(),
+                output: String::new(),
+                exit: None,
+            })
+        };
+        for app in std::mem::take(&mut self.book.inspecting) {
+            self.answer(app, FromSpawner::InspectFailed { app, report: report(SpawnStep::Inspect) });
+        }
+        for worker in self.book.workers.numbers() {
+            match self.book.workers.get(worker) {
+                Some(Process::Asked) => {
+                    self.book.workers.remove(worker);
+                    let failed = FromSpawner::SpawnFailed { worker, report: report(SpawnStep::Prepare) };
+                    self.answer(AppNumber(worker.0), failed);
+                }
+                Some(Process::Runs { pid, place: Some(place), finding: true }) => {
+                    let find = ToSpawner::Find { worker, pid: *pid, place: place.clone() };
+                    self.spawner.tell(&find, Vec::new());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, number: AppNumber, message: FromSpawner) {
+        if self.book.is_current(number.0) {
+            self.core.tell(&FromKeeper::Spawner(message), Vec::new());
+        }
+    }
+
+    // ── the kernel ───────────────────────────────────────────────────────────────────────────────
+
+    fn reap(&mut self) -> Result<(), End> {
+        if !std::mem::take(&mut self.signals.child) {
+            return Ok(());
+        }
+        for (worker, exit) in self.book.workers.reap() {
+            self.spawner.tell(&ToSpawner::Gone { worker }, Vec::new());
+            if self.book.is_current(worker.0) {
+                self.core.tell(&FromKeeper::Exited { worker, exit }, Vec::new());
+            }
+            self.sweeps = self.sweeps.max(1);
+        }
+        if workers::has_ended(self.spawner.pid) {
+            self.restart_spawner()?;
+        }
+        if workers::has_ended(self.core.pid) {
+            self.core_ended()?;
+        }
+        if !self.book.workers.any_asked() {
+            // Else one of them may be a worker whose name is still to come.
+            workers::reap_unknown();
+        }
+        Ok(())
+    }
+
+    fn restart_spawner(&mut self) -> Result<(), End> {
+        let exit = workers::reap(self.spawner.pid);
+        if self.spawner_deaths.too_many() {
+            return Err(End::Failed(format!("the spawner ended {RESTARTS} times within a minute, last with {exit}")));
+        }
+        eprintln!("pool-server: the spawner ended with {exit}; it is started anew");
+        self.spawner = roles::start_spawner(self.roles, &self.config, &self.pool).map_err(End::Failed)?;
+        self.begin_spawner();
+        self.sweeps = SWEEPS_FOR_UNBORN;
+        self.unborn_too = true;
+        self.core.tell(&FromKeeper::SpawnerRestarted { pid: self.spawner.pid }, Vec::new());
+        self.answer_for_spawner();
+        Ok(())
+    }
+
+    fn core_ended(&mut self) -> Result<(), End> {
+        let exit = workers::reap(self.core.pid);
+        if exit == hatchery_protocol::report::Exit::Status(0) {
+            return Err(End::Done);
+        }
+        if self.leave_by.is_some() || self.core_deaths.too_many() {
+            return Err(End::Failed(format!("the core ended with {exit}")));
+        }
+        eprintln!("pool-server: the core ended with {exit}; it is started anew, and its workers are killed");
+        // Nobody holds the connections to them any more.
+        self.book.workers.kill_all();
+        self.book.plans.clear();
+        self.core = roles::start_core(self.roles, &self.pool).map_err(End::Failed)?;
+        self.begin_core().map_err(End::Failed)
+    }
+
+    /// Leaves no process behind: groups, then whatever came to the keeper as its last parent.
+    fn end_everything(&mut self) {
+        self.book.workers.kill_all();
+        let by = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < by {
+            let left = workers::children();
+            if left.is_empty() {
+                break;
+            }
+            left.into_iter().for_each(workers::kill_group);
+            workers::reap_unknown();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// When a role ended lately.
+#[derive(Debug, Default)]
+struct Deaths(VecDeque<Instant>);
+
+impl Deaths {
+    /// Counts one more; true when there were too many.
+    fn too_many(&mut self) -> bool {
+        let now = Instant::now();
+        self.0.push_back(now);
+        self.0.retain(|death| now.duration_since(*death) < RESTART_WINDOW);
+        self.0.len() > RESTARTS
+    }
+}
+
+/// TERM and CHLD as something to poll.
+struct Signals {
+    pipe: UnixStream,
+    term: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// A child may have ended.
+    child: bool,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let (pipe, write) = UnixStream::pair()?;
+        pipe.set_nonblocking(true)?;
+        let term = std::sync::Arc::default();
+        signal_hook::flag::register(SIGTERM, std::sync::Arc::clone(&term))?;
+        signal_hook::low_level::pipe::register(SIGTERM, write.try_clone()?)?;
+        signal_hook::low_level::pipe::register(SIGCHLD, write)?;
+        Ok(Self { pipe, term, child: true })
+    }
+
+    /// Empties the pipe. True: TERM came.
+    fn take(&mut self) -> bool {
+        let mut buffer = [0; 64];
+        while let Ok(1..) = rustix::io::read(&self.pipe, &mut buffer) {
+            self.child = true;
+        }
+        self.term.swap(false, std::sync::atomic::Ordering::Relaxed)
+    }
+}

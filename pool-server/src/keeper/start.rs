@@ -1,0 +1,150 @@
+//! From an executed program to a keeper with an open door.
+
+use super::roles::{self, clean_environment};
+use super::serve::Keeper;
+use crate::Roles;
+use crate::place::{self, AdminSocket, RuntimeFolder};
+use hatchery_protocol::channel::Channel;
+use hatchery_protocol::config::PoolConfig;
+use hatchery_protocol::door::{FromDoor, ToDoor};
+use hatchery_protocol::{mark, memfd};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask, signal};
+use rustix::io::{FdFlags, fcntl_setfd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, ExitCode, Stdio};
+
+type Door = Channel<FromDoor, ToDoor>;
+
+/// What the front end executes: starts the keeper with a clean environment and a mark, and is gone, so that the
+/// front end has nothing to reap.
+pub(crate) fn start(roles: Roles) -> ExitCode {
+    if let Err(sentence) = check_door() {
+        eprintln!("pool-server: {sentence}");
+        return ExitCode::from(2);
+    }
+    let mut command = Command::new("/proc/self/exe");
+    roles::arguments(&mut command, roles.keeper);
+    // The base folder depends on it; the keeper's children don't need it.
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| ("XDG_RUNTIME_DIR", dir));
+    command.env_clear().envs(clean_environment()).envs(runtime).env(mark::POOL, random_id());
+    match command.stdin(Stdio::inherit()).stdout(Stdio::null()).spawn() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pool-server: can't execute itself: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The keeper itself.
+pub(crate) fn main(roles: Roles) -> ExitCode {
+    let (mut door, pool) = match (become_keeper(), std::env::var(mark::POOL)) {
+        (Ok(door), Ok(pool)) => (Door::new(door), pool),
+        (Err(sentence), _) => return fail(&sentence),
+        (_, Err(_)) => return fail("is started by `pool-server`, not by hand"),
+    };
+    let opened = receive_config(&mut door).and_then(|(config, memfd)| open(roles, config, memfd, pool, &door));
+    match opened {
+        Ok(keeper) => keeper.serve(),
+        Err(sentence) => {
+            // The front end prints it; if it is gone already, there is nobody to tell.
+            let _ = door.send(&FromDoor::Failed(sentence));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn fail(sentence: &str) -> ExitCode {
+    eprintln!("pool-server keeper: {sentence}");
+    ExitCode::FAILURE
+}
+
+fn check_door() -> Result<(), String> {
+    let kind = rustix::net::sockopt::socket_type(std::io::stdin());
+    if kind == Ok(rustix::net::SocketType::SEQPACKET) {
+        Ok(())
+    } else {
+        Err("standard input is no door; this program is started by one that embeds hatchery-pool-client, \
+             such as `hatchery serve`"
+            .into())
+    }
+}
+
+/// Leaves behind all that was inherited but the door, which moves to descriptor 3.
+fn become_keeper() -> Result<OwnedFd, String> {
+    check_door()?;
+    let said = |what: &'static str| move |errno: rustix::io::Errno| format!("{what}: {errno}");
+    let door = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).map_err(said("the door can't be kept"))?;
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())
+        .map_err(said("/dev/null"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(said("standard input"))?;
+    drop(null);
+    close_inherited(&door);
+    fcntl_setfd(&door, FdFlags::CLOEXEC).map_err(said("the door"))?;
+    rustix::process::setsid().map_err(said("setsid"))?;
+    rustix::process::chdir("/").map_err(said("chdir"))?;
+    nix::sys::prctl::set_child_subreaper(true).map_err(|errno| format!("subreaper: {errno}"))?;
+    set_signals().map_err(|errno| format!("signals: {errno}"))?;
+    Ok(door)
+}
+
+/// Closes every descriptor above standard error but the door: a threaded host may have leaked some.
+fn close_inherited(door: &OwnedFd) {
+    use std::os::fd::AsRawFd;
+    let keep = door.as_raw_fd();
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let numbers: Vec<i32> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > 2 && *number != keep) {
+        // The listing's own descriptor is closed by now; closing it again is EBADF and harmless here, since
+        // nothing was opened since.
+        let _ = nix::unistd::close(number);
+    }
+}
+
+/// A terminal's and a service manager's signals hit whole groups: only TERM and CHLD mean the keeper, and the
+/// loop handles those.
+fn set_signals() -> nix::Result<()> {
+    for ignored in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
+        // SAFETY: SIG_IGN is no handler that could run.
+        unsafe { signal(ignored, SigHandler::SigIgn) }?;
+    }
+    for default in [Signal::SIGCHLD, Signal::SIGTERM] {
+        // SAFETY: SIG_DFL is no handler that could run; whoever started us may have left these ignored.
+        unsafe { signal(default, SigHandler::SigDfl) }?;
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+fn receive_config(door: &mut Door) -> Result<(PoolConfig, OwnedFd), String> {
+    let (message, mut descriptors) = door.receive().map_err(|error| format!("the configuration: {error}"))?;
+    match (message, descriptors.pop()) {
+        (ToDoor::Configure, Some(memfd)) => {
+            let config: PoolConfig =
+                memfd::read(memfd.as_fd()).map_err(|error| format!("the configuration: {error}"))?;
+            Ok((config, memfd))
+        }
+        _ => Err("the first packet on the door must be the configuration".into()),
+    }
+}
+
+fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &Door) -> Result<Keeper, String> {
+    if config.max == 0 {
+        return Err("max is 0: a pool needs at least 1 worker process".into());
+    }
+    let base = place::base().map_err(|error| error.to_string())?;
+    let folder = RuntimeFolder::create(&base, &pool).map_err(|error| error.to_string())?;
+    let admin = AdminSocket::open(&base, &config.admin).map_err(|error| error.to_string())?;
+    let path = admin.as_ref().map(|admin| admin.path.clone());
+    let copy = door.as_fd().try_clone_to_owned().map_err(|error| format!("the door: {error}"))?;
+    let keeper = Keeper::new(roles, config, memfd, copy, pool.clone(), folder, admin)?;
+    let pid = i32::try_from(std::process::id()).unwrap_or_default();
+    door.send(&FromDoor::Opened { pool, pid, admin: path }).map_err(|error| format!("the front end: {error}"))?;
+    Ok(keeper)
+}
+
+fn random_id() -> String {
+    let mut bytes = [0_u8; 8];
+    // Cannot fail on the kernels this runs on; zeros would only make two pools share a name, which the folder refuses.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,188 @@
+//! Every worker process: the keeper is its parent, its killer and its reaper.
+
+use hatchery_protocol::link::{Place, WorkerNumber};
+use hatchery_protocol::mark;
+use hatchery_protocol::report::Exit;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+
+#[derive(Debug)]
+struct Worker {
+    process: Process,
+    /// Its mark, `POOL.CORE.N`.
+    mark: String,
+}
+
+#[derive(Debug)]
+pub(super) enum Process {
+    /// The spawner was asked and has not answered.
+    Asked,
+    Runs {
+        pid: i32,
+        place: Option<Place>,
+        /// The spawner looks for its listener.
+        finding: bool,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Workers {
+    table: BTreeMap<WorkerNumber, Worker>,
+}
+
+impl Workers {
+    pub(super) fn insert(&mut self, number: WorkerNumber, mark: String) {
+        self.table.insert(number, Worker { process: Process::Asked, mark });
+    }
+
+    pub(super) fn get(&self, number: WorkerNumber) -> Option<&Process> {
+        self.table.get(&number).map(|worker| &worker.process)
+    }
+
+    pub(super) fn get_mut(&mut self, number: WorkerNumber) -> Option<&mut Process> {
+        self.table.get_mut(&number).map(|worker| &mut worker.process)
+    }
+
+    pub(super) fn remove(&mut self, number: WorkerNumber) {
+        self.table.remove(&number);
+    }
+
+    pub(super) fn pid(&self, number: WorkerNumber) -> Option<i32> {
+        match self.table.get(&number)?.process {
+            Process::Runs { pid, .. } => Some(pid),
+            Process::Asked => None,
+        }
+    }
+
+    pub(super) fn numbers(&self) -> Vec<WorkerNumber> {
+        self.table.keys().copied().collect()
+    }
+
+    /// Whether the spawner owes an answer: until it comes, a child that isn't known may be a worker.
+    pub(super) fn any_asked(&self) -> bool {
+        self.table.values().any(|worker| matches!(worker.process, Process::Asked))
+    }
+
+    /// Ends the process group of every worker.
+    pub(super) fn kill_all(&self) {
+        for pid in self.table.values().filter_map(running) {
+            kill_group(pid);
+        }
+    }
+
+    /// Takes out the workers that have ended, their groups killed while the zombie still holds the number.
+    pub(super) fn reap(&mut self) -> Vec<(WorkerNumber, Exit)> {
+        let ended: Vec<(WorkerNumber, i32)> = self
+            .table
+            .iter()
+            .filter_map(|(number, worker)| Some((*number, running(worker)?)))
+            .filter(|(_, pid)| has_ended(*pid))
+            .collect();
+        ended
+            .into_iter()
+            .map(|(number, pid)| {
+                kill_group(pid);
+                self.table.remove(&number);
+                (number, reap(pid))
+            })
+            .collect()
+    }
+
+    /// Kills what a dead worker left outside its group: as subreaper, the keeper is the parent of the topmost of
+    /// such processes, and their mark says whose they are. True: there was something, look again soon.
+    pub(super) fn sweep(&self, known: &[i32], unborn_too: bool) -> bool {
+        let mut found = false;
+        for pid in children() {
+            if known.contains(&pid) || self.table.values().any(|worker| running(worker) == Some(pid)) {
+                continue;
+            }
+            let left = match mark::of(pid, mark::WORKER) {
+                Some(mark) => !self.table.values().any(|worker| worker.mark == mark),
+                // A worker-to-be of a spawner that died has not executed anything yet.
+                None => unborn_too && mark::of(pid, mark::POOL).is_some(),
+            };
+            if left {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                found = true;
+            }
+        }
+        found
+    }
+}
+
+fn running(worker: &Worker) -> Option<i32> {
+    match worker.process {
+        Process::Runs { pid, .. } => Some(pid),
+        Process::Asked => None,
+    }
+}
+
+/// A worker leads its own group, whose number is its own and can't be another's before it is reaped.
+pub(super) fn kill_group(pid: i32) {
+    let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    // It may not have become a leader yet, or have moved to another group.
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+}
+
+/// A role is killed alone: the core leaves its group's members to nobody, the spawner's children see its end.
+pub(super) fn kill_role(pid: i32) {
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+}
+
+pub(super) fn terminate_group(pid: i32) {
+    if killpg(Pid::from_raw(pid), Signal::SIGTERM).is_err() {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+}
+
+/// Whether a child has ended, without reaping it.
+pub(super) fn has_ended(pid: i32) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
+        Ok(WaitStatus::StillAlive) => false,
+        Ok(_) | Err(Errno::ECHILD) => true,
+        Err(_) => false,
+    }
+}
+
+/// Reaps a child that has ended.
+pub(super) fn reap(pid: i32) -> Exit {
+    match waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        Ok(WaitStatus::Exited(_, status)) => Exit::Status(status),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal as i32),
+        // Somebody else's child after all; it is gone.
+        _ => Exit::Status(-1),
+    }
+}
+
+/// Reaps whatever else has ended: descendants of workers that came to the keeper.
+pub(super) fn reap_unknown() {
+    while let Ok(status) = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        if status == WaitStatus::StillAlive {
+            return;
+        }
+    }
+}
+
+/// The keeper's children at this moment.
+pub(super) fn children() -> Vec<i32> {
+    let own = std::process::id();
+    let listed = std::fs::read_to_string(format!("/proc/self/task/{own}/children"));
+    let parse = |text: &str| text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    listed.map_or_else(|_| children_by_search(own), |text| parse(&text))
+}
+
+/// For kernels without `CONFIG_PROC_CHILDREN`.
+fn children_by_search(own: u32) -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let is_child = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .ok()
+            .and_then(|stat| stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok())
+            .is_some_and(|parent| parent == own)
+    };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_child).collect()
+}

@@ -1,0 +1,113 @@
+//! One app: its limits, and what is known about its code.
+
+use crate::ids::Generation;
+use crate::settings::{AppSettings, Plan, Wanted};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// A victim of fairness has served at least this long, however fast its app starts.
+const LEAST_DWELL: Duration = Duration::from_millis(100);
+/// … and no app is spared longer, however slow its start.
+const MOST_DWELL: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) root: Vec<u8>,
+    pub(crate) settings: AppSettings,
+    /// What it was registered with by a `get`; nothing wanted if by the operator.
+    pub(crate) wanted: Wanted,
+    pub(crate) origin: Origin,
+    /// Whether somebody was told that later options are ignored.
+    pub(crate) options_ignored: bool,
+    pub(crate) generation: Generation,
+    pub(crate) inspection: Inspection,
+    /// What becomes of `min`.
+    pub(crate) upkeep: Upkeep,
+    pub(crate) stopped: bool,
+    pub(crate) disabled: Option<String>,
+    /// Sessions granted so far.
+    pub(crate) served: u64,
+    /// How long its last successful start took.
+    pub(crate) last_start: Duration,
+}
+
+/// Who registered an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Operator,
+    Client,
+    /// Nobody any more: what is left of it leaves.
+    Removed,
+}
+
+/// What is known of the current generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inspection {
+    Unknown,
+    Looking,
+    Known(Plan),
+}
+
+/// Whether `min` workers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upkeep {
+    /// Nobody asked for the app yet.
+    NotYet,
+    Kept,
+    /// A start failed: the next `get` tries again.
+    Paused,
+}
+
+impl App {
+    pub(crate) fn new(root: Vec<u8>, settings: AppSettings, wanted: Wanted, origin: Origin) -> Self {
+        Self {
+            root,
+            settings,
+            wanted,
+            origin,
+            options_ignored: false,
+            generation: Generation(1),
+            inspection: Inspection::Unknown,
+            upkeep: Upkeep::NotYet,
+            stopped: false,
+            disabled: None,
+            served: 0,
+            last_start: Duration::ZERO,
+        }
+    }
+
+    /// Nothing known about its code holds any more: the next start looks again, as the next generation.
+    pub(crate) fn begin_generation(&mut self) {
+        if self.inspection != Inspection::Unknown {
+            self.generation = Generation(self.generation.0 + 1);
+            self.inspection = Inspection::Unknown;
+        }
+    }
+
+    pub(crate) fn plan(&self) -> Option<Plan> {
+        match self.inspection {
+            Inspection::Known(plan) => Some(plan),
+            Inspection::Unknown | Inspection::Looking => None,
+        }
+    }
+
+    /// Workers kept alive now.
+    pub(crate) fn min(&self) -> u32 {
+        let kept = self.upkeep == Upkeep::Kept && !self.stopped && self.disabled.is_none();
+        if kept { self.settings.min.min(self.limit()) } else { 0 }
+    }
+
+    pub(crate) fn limit(&self) -> u32 {
+        self.settings.max_per_app.map_or(u32::MAX, NonZeroU32::get)
+    }
+
+    /// `None`: never. So does zero say, which is what `max_idle = 0` has always meant.
+    pub(crate) fn max_idle(&self) -> Option<Duration> {
+        self.settings.max_idle.filter(|idle| !idle.is_zero())
+    }
+
+    /// How long a worker serves before it may be drained for another app.
+    pub(crate) fn dwell(&self) -> Duration {
+        self.last_start.clamp(LEAST_DWELL, MOST_DWELL)
+    }
+}

@@ -1,0 +1,307 @@
+//! The machine: what it knows, and the one place where events come in.
+
+use crate::app::{App, Inspection, Upkeep};
+use crate::book::Book;
+use crate::effect::{Answer, Effect, Invalid, Notice, Refusal};
+use crate::event::Event;
+use crate::ids::{AppId, Request, WorkerId};
+use crate::queue::{Queue, Waiter};
+use crate::roster::Roster;
+use crate::room::{self, Move};
+use crate::settings::Settings;
+use crate::time::Time;
+use crate::timers::{Timer, Timers};
+use crate::{app::Origin, routing};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The decisions of a pool. Events in, effects out; it does nothing by itself.
+///
+/// `Sampled`, `Pinged`, `FilesChanged`, `SwapDone`, `Restart` and `Reloaded` change nothing yet.
+#[derive(Debug)]
+pub struct Pool {
+    pub(crate) settings: Settings,
+    pub(crate) apps: BTreeMap<AppId, App>,
+    pub(crate) roots: BTreeMap<Vec<u8>, AppId>,
+    pub(crate) last_app: u64,
+    pub(crate) roster: Roster,
+    pub(crate) book: Book,
+    pub(crate) queue: Queue,
+    pub(crate) timers: Timers,
+    pub(crate) phase: Phase,
+    /// Apps that want more workers than they have for their `min`.
+    pub(crate) short: BTreeSet<AppId>,
+    /// Apps something happened to in this step.
+    touched: BTreeSet<AppId>,
+    effects: Vec<Effect>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    /// No new sessions; what is left may go on until then.
+    Ending {
+        until: Time,
+    },
+    Ended,
+}
+
+impl Pool {
+    /// An empty pool. It starts nothing before it is asked for something.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            apps: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            last_app: 0,
+            roster: Roster::default(),
+            book: Book::default(),
+            queue: Queue::default(),
+            timers: Timers::default(),
+            phase: Phase::Running,
+            short: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Tells the pool what happened at `now`; it says what to do, in order. Every event is legal at every
+    /// time: what is stale is not found and changes nothing.
+    #[must_use]
+    pub fn step(&mut self, now: Time, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Asked { request, root, wanted, key: _ } => self.asked(request, root, wanted, now),
+            Event::Cancelled { request } => self.cancelled(request),
+            Event::Closed { client, session, how } => self.closed(client, session, how, now),
+            Event::Reconnected { request, session } => self.reconnected(request, session, now),
+            Event::ClientGone { client } => self.client_gone(client, now),
+
+            Event::Inspected { app, generation, plan } => self.inspected(app, generation, plan),
+            Event::InspectFailed { app, generation, report } => self.inspect_failed(app, generation, report),
+            Event::Ready { worker } => self.ready(worker, now),
+            Event::SpawnFailed { worker, report, gone } => self.spawn_failed(worker, report, gone),
+            Event::ConnectFailed { session, why } => self.connect_failed(session, why, now),
+            Event::Lingered { connection } => self.lingered(connection, now),
+            Event::Exited { worker, exit } => self.exited(worker, exit),
+
+            Event::Clear { request } => self.clear(request, now),
+            Event::SetMax { request, max } => self.set_max(request, max),
+            Event::SetMaxPerApp { request, max_per_app } => self.set_max_per_app(request, max_per_app),
+            Event::SetMaxIdleTime { request, max_idle } => self.set_max_idle(request, max_idle),
+            Event::Added { request, root, settings } => self.added(request, root, settings),
+            Event::Removed { request, root } => self.removed(request, &root, now),
+            Event::StopApp { request, root } => self.stop_app(request, &root, now),
+            Event::StartApp { request, root } => self.start_app(request, &root),
+            Event::Disable { request, root, why } => self.disable(request, &root, &why),
+            Event::Enable { request, root } => self.enable(request, &root),
+            Event::Retire { request, worker } => self.retire(request, worker, now),
+            Event::EndSession { request, session } => self.end_session(request, session, now),
+            Event::Ending { grace } => self.end(grace, now),
+
+            Event::Tick => self.tick(now),
+
+            Event::Restart { .. }
+            | Event::Reloaded { .. }
+            | Event::Sampled { .. }
+            | Event::Pinged { .. }
+            | Event::FilesChanged { .. }
+            | Event::SwapDone { .. } => {}
+        }
+        self.settle(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When the next [`Event::Tick`] is due. After a `Tick` at `now` it is later than `now`.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    fn tick(&mut self, now: Time) {
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Worker(worker) => self.worker_due(worker, now),
+                Timer::Connection(connection) => self.connection_due(connection, now),
+                Timer::Idle(app) => self.idle_due(app, now),
+                Timer::Wait(app) => self.wait_due(app, now),
+                // What opened by itself is found below.
+                Timer::Room => {}
+            }
+            self.settle(now);
+        }
+    }
+
+    /// Draws every conclusion from what has just changed, until there is none left: surplus leaves, waiters
+    /// are served, room is made and used, and what is over is forgotten.
+    fn settle(&mut self, now: Time) {
+        let mut settled = BTreeSet::new();
+        loop {
+            while let Some(app) = self.touched.pop_first() {
+                self.trim(app, now);
+                self.serve(app, now);
+                self.note_shortage(app);
+                settled.insert(app);
+            }
+            match room::next_move(self, now) {
+                Some(Move::Inspect(app)) => self.inspect(app),
+                Some(Move::Start(app)) => self.start(app, now),
+                Some(Move::Evict(worker, why)) | Some(Move::Drain(worker, why)) => self.leave(worker, why, now),
+                None => break,
+            }
+        }
+        match room::opens_by_itself(self, now) {
+            Some(at) => self.timers.set(Timer::Room, at),
+            None => self.timers.clear(Timer::Room),
+        }
+        for app in settled {
+            self.tidy(app);
+        }
+        if matches!(self.phase, Phase::Ending { .. }) && self.roster.count() == 0 {
+            self.phase = Phase::Ended;
+            self.effect(Effect::Ended);
+        }
+    }
+
+    /// Serves the waiters of an app, oldest first, as far as there are slots.
+    fn serve(&mut self, app: AppId, now: Time) {
+        while let Some(&waiter) = self.queue.first(app) {
+            let Some(slot) = routing::choose(self, app, waiter.request.client) else { break };
+            self.queue.remove(waiter.request);
+            self.grant(waiter, slot, now);
+        }
+    }
+
+    /// Sets the timers of an app, and forgets what nothing needs any more.
+    fn tidy(&mut self, id: AppId) {
+        let Some(app) = self.apps.get(&id) else { return };
+        let crew = self.roster.crew(id);
+        if let (Some(idle), Some((since, _))) = (app.max_idle(), crew.longest_idle())
+            && crew.serving > app.min()
+        {
+            self.timers.set_no_later(Timer::Idle(id), since + idle);
+        }
+        match (app.settings.max_queue_wait, self.queue.first(id)) {
+            (Some(wait), Some(oldest)) => self.timers.set_no_later(Timer::Wait(id), oldest.arrived + wait),
+            _ => self.timers.clear(Timer::Wait(id)),
+        }
+        let over = crew.all.is_empty() && self.queue.len(id) == 0 && !self.short.contains(&id);
+        if over && app.inspection != Inspection::Looking {
+            self.timers.clear(Timer::Idle(id));
+            self.rest(id);
+        }
+    }
+
+    /// An app nobody uses: its code may have changed before the next start, and one that only a `get` made
+    /// known is forgotten.
+    fn rest(&mut self, id: AppId) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        app.begin_generation();
+        if app.origin != Origin::Operator && !app.stopped && app.disabled.is_none() {
+            let root = self.apps.remove(&id).map(|app| app.root).unwrap_or_default();
+            self.roots.remove(&root);
+            self.notice(Notice::Forgotten { app: id });
+            self.effect(Effect::Forget { app: id, root });
+        }
+    }
+
+    fn note_shortage(&mut self, id: AppId) {
+        let short = self.phase == Phase::Running
+            && self.apps.get(&id).is_some_and(|app| {
+                let crew = self.roster.crew(id);
+                app.min() > crew.live() && app.limit() > crew.count()
+            });
+        if short {
+            self.short.insert(id);
+        } else {
+            self.short.remove(&id);
+        }
+    }
+
+    pub(crate) fn touch(&mut self, app: AppId) {
+        self.touched.insert(app);
+    }
+
+    pub(crate) fn touch_all(&mut self) {
+        self.touched.extend(self.apps.keys());
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        self.effects.push(Effect::Notice(notice));
+    }
+
+    pub(crate) fn refuse(&mut self, request: Request, refusal: Refusal) {
+        self.effects.push(Effect::Refuse { request, refusal });
+    }
+
+    /// Refuses every waiter of an app.
+    pub(crate) fn refuse_waiters(&mut self, app: AppId, refusal: &Refusal) {
+        while let Some(&Waiter { request, .. }) = self.queue.first(app) {
+            self.queue.remove(request);
+            self.refuse(request, refusal.clone());
+        }
+        self.touch(app);
+    }
+
+    pub(crate) fn answer(&mut self, request: Option<Request>, answer: Answer) {
+        if let Some(request) = request {
+            self.effect(Effect::Answer { request, answer });
+        }
+    }
+
+    pub(crate) fn done(&mut self, request: Option<Request>) {
+        self.answer(request, Answer::Done);
+    }
+
+    pub(crate) fn unknown(&mut self, request: Option<Request>) {
+        self.answer(request, Answer::Refused(Refusal::Invalid(Invalid::Unknown)));
+    }
+
+    /// A start failed: `min` isn't tried again before somebody asks for the app.
+    pub(crate) fn pause_min(&mut self, id: AppId) {
+        if let Some(app) = self.apps.get_mut(&id)
+            && app.min() > 0
+        {
+            app.upkeep = Upkeep::Paused;
+            self.notice(Notice::MinPaused { app: id });
+        }
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The root of an app, as it was first asked for or added.
+    #[must_use]
+    pub fn root(&self, app: AppId) -> Option<&[u8]> {
+        self.apps.get(&app).map(|app| app.root.as_slice())
+    }
+
+    /// The app at a root.
+    #[must_use]
+    pub fn app(&self, root: &[u8]) -> Option<AppId> {
+        self.roots.get(root).copied()
+    }
+
+    #[must_use]
+    pub fn app_of(&self, worker: WorkerId) -> Option<AppId> {
+        self.roster.get(worker).map(|worker| worker.app)
+    }
+
+    /// Worker processes, whatever their state.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.roster.count()
+    }
+
+    /// Workers with at least one session.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        self.roster.active()
+    }
+}

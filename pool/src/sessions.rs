@@ -1,0 +1,266 @@
+//! What clients do: they ask, cancel, close and go.
+
+use crate::app::{App, Origin, Upkeep};
+use crate::book::Use;
+use crate::bounds;
+use crate::effect::{Effect, EndReason, Invalid, Notice, Path, Refusal, Scope, StopReason};
+use crate::event::{Close, ConnectFailure};
+use crate::ids::{AppId, ClientId, ConnectionId, Request, SessionId, WorkerId};
+use crate::pool::{Phase, Pool};
+use crate::routing;
+use crate::settings::{Concurrency, LEASES_WITHOUT_LIMIT, Parking, Wanted};
+use crate::time::Time;
+use crate::timers::Timer;
+use std::time::Duration;
+
+/// How long a worker whose backlog was full is left alone; doubles each time …
+const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
+/// … up to this, until a session at it ends.
+const LAST_BACK_OFF: Duration = Duration::from_millis(200);
+
+impl Pool {
+    pub(crate) fn asked(&mut self, request: Request, root: Vec<u8>, wanted: Wanted, now: Time) {
+        let app = match self.admit(request, root, wanted) {
+            Ok(app) => app,
+            Err(refusal) => return self.refuse(request, refusal),
+        };
+        self.touch(app);
+        let waiter = self.queue.arrive(request, app, now);
+        if self.queue.first(app).is_none()
+            && let Some(slot) = routing::choose(self, app, request.client)
+        {
+            return self.grant(waiter, slot, now);
+        }
+        match self.queue_limit(app) {
+            Some((limit, scope)) => self.refuse(request, Refusal::QueueFull { limit, scope }),
+            None => self.queue.insert(waiter),
+        }
+    }
+
+    /// Whether a question may be asked at all; its app is known afterwards.
+    fn admit(&mut self, request: Request, root: Vec<u8>, wanted: Wanted) -> Result<AppId, Refusal> {
+        if self.phase != Phase::Running {
+            return Err(Refusal::ShuttingDown);
+        }
+        if self.queue.contains(request) {
+            return Err(Refusal::Invalid(Invalid::DuplicateRequest));
+        }
+        let known = self.app(&root).and_then(|id| self.apps.get(&id));
+        if self.settings.bounded
+            && let Some(beyond) = bounds::beyond(&self.settings, known, &root, &wanted)
+        {
+            return Err(Refusal::NotAllowed(beyond));
+        }
+        let id = self.register(root, wanted);
+        let app = self.apps.get_mut(&id).expect("it was just registered");
+        if app.stopped {
+            return Err(Refusal::Stopped);
+        }
+        if let Some(why) = &app.disabled {
+            return Err(Refusal::Disabled { until: None, why: why.clone() });
+        }
+        app.upkeep = Upkeep::Kept;
+        Ok(id)
+    }
+
+    /// The app at a root, made known with these options if it is not known yet.
+    fn register(&mut self, root: Vec<u8>, wanted: Wanted) -> AppId {
+        if let Some(id) = self.app(&root) {
+            let app = self.apps.get_mut(&id).expect("every root has its app");
+            if app.origin == Origin::Removed {
+                app.settings = wanted.applied_to(&self.settings.defaults);
+                (app.wanted, app.origin, app.options_ignored) = (wanted, Origin::Client, false);
+                self.notice(Notice::Registered { app: id });
+            } else if app.wanted != wanted && !app.options_ignored {
+                app.options_ignored = true;
+                self.notice(Notice::OptionsIgnored { app: id });
+            }
+            return id;
+        }
+        let settings = wanted.applied_to(&self.settings.defaults);
+        self.make_known(App::new(root, settings, wanted, Origin::Client))
+    }
+
+    pub(crate) fn make_known(&mut self, app: App) -> AppId {
+        self.last_app += 1;
+        let id = AppId(self.last_app);
+        let min = app.settings.min;
+        self.roots.insert(app.root.clone(), id);
+        self.apps.insert(id, app);
+        self.notice(Notice::Registered { app: id });
+        if min > 0 {
+            self.warn_of_min();
+        }
+        id
+    }
+
+    /// The limit that keeps one more waiter out.
+    fn queue_limit(&self, app: AppId) -> Option<(u32, Scope)> {
+        let of_app = self.apps.get(&app).map_or(0, |app| app.settings.max_queue);
+        let of_pool = self.settings.max_queue_total;
+        if self.queue.len(app) >= of_app {
+            Some((of_app, Scope::App))
+        } else if self.queue.total() >= of_pool {
+            Some((of_pool, Scope::Pool))
+        } else {
+            None
+        }
+    }
+
+    /// A question that was answered already is not found: the answer crossed its `Cancel`, and the client
+    /// closes what it gets.
+    pub(crate) fn cancelled(&mut self, request: Request) {
+        if let Some(waiter) = self.queue.remove(request) {
+            self.touch(waiter.app);
+        }
+    }
+
+    pub(crate) fn closed(&mut self, client: ClientId, session: SessionId, how: Close, now: Time) {
+        let Some((id, connection)) = self.book.of_session(session) else { return };
+        if connection.client != client {
+            return;
+        }
+        let worker = connection.worker;
+        match (connection.state, how) {
+            (Use::Open, Close::Kept) => self.park(id, worker, now),
+            (Use::Open, Close::Abandoned) => self.linger(id, now),
+            (Use::Open | Use::Parked, Close::Finished) | (Use::Parked, Close::Abandoned) => self.release(id, now),
+            (Use::Parked, Close::Kept) | (Use::Lingering, _) => return,
+        }
+        if how != Close::Abandoned && self.roster.get(worker).is_some_and(|worker| worker.back_off.is_some()) {
+            // A session that ended in peace says that the worker takes connections off its backlog again.
+            self.roster.update(worker, |worker| worker.back_off = None);
+        }
+        self.stop_if_drained(worker, now);
+    }
+
+    /// Lets the client keep connection and slot, if the worker goes on and its kind of connection lasts.
+    fn park(&mut self, id: ConnectionId, worker: WorkerId, now: Time) {
+        let Some(at) = self.roster.get(worker) else { return };
+        let room = at.concurrency != Concurrency::Unlimited || at.leases < LEASES_WITHOUT_LIMIT;
+        match at.parking {
+            Parking::Never => return self.release(id, now),
+            Parking::For(_) | Parking::Unlimited if !at.is_serving() || !room => {
+                return self.revoke(id, EndReason::LeaseEnded, now);
+            }
+            Parking::For(time) => self.timers.set(Timer::Connection(id), now + time),
+            Parking::Unlimited => {}
+        }
+        let app = at.app;
+        self.book.park(id, now);
+        self.roster.update(worker, |worker| {
+            worker.sessions -= 1;
+            worker.leases += 1;
+            worker.used = now;
+        });
+        self.touch(app);
+    }
+
+    /// The session is over for its client; the slot stays taken while the worker computes for nobody.
+    fn linger(&mut self, id: ConnectionId, now: Time) {
+        let Some(connection) = self.book.get(id) else { return };
+        let time = self.apps.get(&connection.app).map_or(Duration::ZERO, |app| app.settings.linger);
+        self.book.linger(id);
+        self.timers.set(Timer::Connection(id), now + time);
+        self.effect(Effect::Linger { connection: id });
+    }
+
+    pub(crate) fn lingered(&mut self, id: ConnectionId, now: Time) {
+        let Some(connection) = self.book.get(id).filter(|connection| connection.state == Use::Lingering) else { return };
+        let worker = connection.worker;
+        self.release(id, now);
+        self.stop_if_drained(worker, now);
+    }
+
+    /// Parked long enough, or lingered long enough.
+    pub(crate) fn connection_due(&mut self, id: ConnectionId, now: Time) {
+        let Some(connection) = self.book.get(id) else { return };
+        let worker = connection.worker;
+        match connection.state {
+            Use::Parked => self.revoke(id, EndReason::LeaseEnded, now),
+            Use::Lingering => {
+                self.revoke(id, EndReason::LingerTimedOut, now);
+                self.leave(worker, StopReason::LingerTimedOut, now);
+                self.stop_if_drained(worker, now);
+            }
+            Use::Open => {}
+        }
+    }
+
+    pub(crate) fn client_gone(&mut self, client: ClientId, now: Time) {
+        let waiting: Vec<Request> = self.queue.of_client(client).collect();
+        for request in waiting {
+            self.cancelled(request);
+        }
+        for id in self.book.of_client(client) {
+            match self.book.get(id).map(|connection| connection.state) {
+                Some(Use::Open) => self.linger(id, now),
+                Some(Use::Parked) => self.release(id, now),
+                Some(Use::Lingering) | None => {}
+            }
+        }
+    }
+
+    /// The parked connection of a session that was just granted is dead: the session gets a fresh one.
+    pub(crate) fn reconnected(&mut self, request: Request, session: SessionId, now: Time) {
+        let found = self.book.of_session(session).map(|(id, connection)| (id, connection.clone()));
+        let Some((id, before)) = found.filter(|(_, connection)| connection.state == Use::Open) else {
+            return self.refuse(request, Refusal::Invalid(Invalid::Unknown));
+        };
+        if before.client != request.client {
+            return self.refuse(request, Refusal::Invalid(Invalid::NotYours));
+        }
+        let worker = before.worker;
+        self.book.end(id);
+        self.effect(Effect::Release { connection: id });
+        let waiter = self.queue.arrive(request, before.app, now);
+        let connection = self.book.connect(waiter, worker, session, now);
+        self.roster.update(worker, |worker| {
+            worker.connections.remove(&id);
+            worker.connections.insert(connection);
+        });
+        self.effect(Effect::Grant { request, session, worker, connection, path: Path::Fresh });
+    }
+
+    /// The connection of a grant never came to be: its question is open again, at its place in the queue.
+    pub(crate) fn connect_failed(&mut self, session: SessionId, why: ConnectFailure, now: Time) {
+        let Some((id, connection)) = self.book.of_session(session) else { return };
+        let (Use::Open, Some(waiter), worker) = (connection.state, connection.made_for, connection.worker) else {
+            return;
+        };
+        self.disconnect(id, now);
+        self.roster.update(worker, |worker| worker.served -= 1);
+        if let Some(app) = self.apps.get_mut(&waiter.app) {
+            app.served -= 1;
+        }
+        match why {
+            ConnectFailure::Refused => {
+                self.queue.insert(waiter);
+                self.kill(worker, StopReason::ConnectRefused, now);
+            }
+            ConnectFailure::BacklogFull => {
+                self.queue.insert(waiter);
+                self.back_off(worker, now);
+            }
+            ConnectFailure::Exhausted => self.refuse(waiter.request, Refusal::Overloaded),
+        }
+        self.stop_if_drained(worker, now);
+    }
+
+    fn back_off(&mut self, id: WorkerId, now: Time) {
+        let Some(worker) = self.roster.get(id).filter(|worker| worker.is_serving()) else { return };
+        let time = worker.back_off.map_or(FIRST_BACK_OFF, |last| (last * 2).min(LAST_BACK_OFF));
+        self.timers.set(Timer::Worker(id), now + time);
+        self.roster.update(id, |worker| (worker.back_off, worker.backing_off) = (Some(time), true));
+    }
+
+    /// The oldest waiter of an app has waited long enough.
+    pub(crate) fn wait_due(&mut self, id: AppId, now: Time) {
+        let Some(wait) = self.apps.get(&id).and_then(|app| app.settings.max_queue_wait) else { return };
+        while let Some(&waiter) = self.queue.first(id).filter(|waiter| waiter.arrived + wait <= now) {
+            self.queue.remove(waiter.request);
+            self.refuse(waiter.request, Refusal::TimedOut { waited: now.since(waiter.arrived) });
+        }
+        self.touch(id);
+    }
+}

@@ -1,0 +1,273 @@
+//! The life of a worker: inspected for, started, ready, drained, stopped, gone.
+
+use crate::app::Inspection;
+use crate::book::Use;
+use crate::effect::{Effect, EndReason, Notice, Refusal, StopReason};
+use crate::event::Exit;
+use crate::ids::{AppId, ConnectionId, Generation, ReportId, WorkerId};
+use crate::pool::{self, Pool};
+use crate::roster::{Phase, Worker};
+use crate::room;
+use crate::settings::Plan;
+use crate::time::Time;
+use crate::timers::Timer;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long a worker has after TERM when nobody is left to read an answer.
+pub(crate) const LAST_STOP: Duration = Duration::from_secs(1);
+
+impl Pool {
+    pub(crate) fn inspect(&mut self, id: AppId) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        app.inspection = Inspection::Looking;
+        let generation = app.generation;
+        self.effect(Effect::Inspect { app: id, generation });
+    }
+
+    pub(crate) fn inspected(&mut self, id: AppId, generation: Generation, plan: Plan) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        if app.inspection == Inspection::Looking && app.generation == generation {
+            app.inspection = Inspection::Known(plan);
+            self.touch(id);
+        }
+    }
+
+    pub(crate) fn inspect_failed(&mut self, id: AppId, generation: Generation, report: ReportId) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        if app.inspection == Inspection::Looking && app.generation == generation {
+            app.inspection = Inspection::Unknown;
+            self.notice(Notice::SpawnFailed { app: id, worker: None, report });
+            self.pause_min(id);
+            self.refuse_waiters(id, &Refusal::SpawnFailed(report));
+        }
+    }
+
+    /// Starts a worker for the oldest waiter no other start is for, else for the app's `min`.
+    pub(crate) fn start(&mut self, id: AppId, now: Time) {
+        let Some(app) = self.apps.get(&id) else { return };
+        let Some(plan) = app.plan() else { return };
+        let starting = &self.roster.crew(id).starting;
+        let causes = starting.iter().filter_map(|&worker| self.roster.get(worker)?.cause);
+        let caused: BTreeSet<_> = causes.collect();
+        let cause = self.queue.of_app(id).map(|waiter| waiter.ticket).find(|ticket| !caused.contains(ticket));
+        let (generation, timeout) = (app.generation, app.settings.start_timeout);
+        let worker = self.roster.hire(Worker {
+            app: id,
+            generation,
+            concurrency: app.settings.concurrency.unwrap_or(plan.concurrency),
+            parking: plan.parking,
+            phase: Phase::Starting,
+            why: None,
+            cause,
+            started: now,
+            ready: now,
+            used: now,
+            sessions: 0,
+            leases: 0,
+            connections: BTreeSet::new(),
+            served: 0,
+            back_off: None,
+            backing_off: false,
+        });
+        self.timers.set(Timer::Worker(worker), now + timeout);
+        self.effect(Effect::Spawn { app: id, worker, generation });
+        self.touch(id);
+    }
+
+    pub(crate) fn ready(&mut self, id: WorkerId, now: Time) {
+        let Some(worker) = self.roster.get(id).filter(|worker| worker.phase == Phase::Starting) else { return };
+        let (app, after) = (worker.app, now.since(worker.started));
+        self.timers.clear(Timer::Worker(id));
+        self.roster.update(id, |worker| {
+            worker.phase = Phase::Serving;
+            (worker.ready, worker.used) = (now, now);
+        });
+        if let Some(app) = self.apps.get_mut(&app) {
+            app.last_start = after;
+        }
+        self.notice(Notice::WorkerReady { worker: id, after });
+        self.touch(app);
+    }
+
+    /// Who waits for an app without a serving worker is told at once. While others serve, only the waiter
+    /// this start was for is told: each `get` pays for one failed start at most, so that a broken start
+    /// can't be repeated without end, and the rest are served by the workers there are.
+    pub(crate) fn spawn_failed(&mut self, id: WorkerId, report: ReportId, gone: bool) {
+        let Some(worker) = self.roster.get(id) else { return };
+        let (app, cause) = (worker.app, worker.cause);
+        let failed = worker.phase == Phase::Starting || worker.why == Some(StopReason::StartTimedOut);
+        if gone {
+            self.timers.clear(Timer::Worker(id));
+            self.roster.dismiss(id);
+        } else if worker.phase == Phase::Starting {
+            self.kill(id, StopReason::SpawnFailed);
+        }
+        self.touch(app);
+        if !failed {
+            return;
+        }
+        self.notice(Notice::SpawnFailed { app, worker: Some(id), report });
+        self.pause_min(app);
+        let refusal = Refusal::SpawnFailed(report);
+        if self.roster.crew(app).serving == 0 {
+            self.refuse_waiters(app, &refusal);
+        } else if let Some(&waiter) = cause.and_then(|ticket| self.queue.get(app, ticket)) {
+            self.queue.remove(waiter.request);
+            self.refuse(waiter.request, refusal);
+        }
+    }
+
+    pub(crate) fn exited(&mut self, id: WorkerId, exit: Exit, now: Time) {
+        let Some(worker) = self.roster.get(id) else { return };
+        let (app, why) = (worker.app, worker.why);
+        for connection in worker.connections.clone() {
+            self.revoke(connection, EndReason::WorkerGone(exit), now);
+        }
+        self.timers.clear(Timer::Worker(id));
+        self.roster.dismiss(id);
+        self.notice(Notice::WorkerGone { worker: id, exit, why });
+        self.touch(app);
+    }
+
+    /// A worker takes no new session, and goes when its last one ends. The first reason stays.
+    pub(crate) fn leave(&mut self, id: WorkerId, why: StopReason, now: Time) {
+        let Some(worker) = self.roster.get(id) else { return };
+        match worker.phase {
+            Phase::Serving if worker.sessions > 0 => self.drain(id, why, now),
+            Phase::Serving | Phase::Starting => self.stop(id, why, now),
+            Phase::Draining | Phase::Stopping | Phase::Killed => {}
+        }
+    }
+
+    fn drain(&mut self, id: WorkerId, why: StopReason, now: Time) {
+        let time = self.of_worker(id, |settings| settings.drain_timeout);
+        self.roster.update(id, |worker| (worker.phase, worker.why) = (Phase::Draining, Some(why)));
+        self.timers.set(Timer::Worker(id), now + time);
+        self.effect(Effect::Drain { worker: id, why });
+        self.revoke_all(id, Some(Use::Parked), EndReason::LeaseEnded, now);
+    }
+
+    pub(crate) fn stop(&mut self, id: WorkerId, why: StopReason, now: Time) {
+        let why = self.roster.get(id).and_then(|worker| worker.why).unwrap_or(why);
+        let time = match why {
+            StopReason::Evicted | StopReason::StartUnneeded => self.settings.evict_timeout,
+            _ => self.of_worker(id, |settings| settings.stop_timeout),
+        };
+        self.roster.update(id, |worker| (worker.phase, worker.why) = (Phase::Stopping, Some(why)));
+        self.timers.set(Timer::Worker(id), now + time);
+        self.revoke_all(id, None, EndReason::LeaseEnded, now);
+        self.effect(Effect::Stop { worker: id, why });
+        if let Some(app) = self.app_of(id) {
+            self.touch(app);
+        }
+    }
+
+    /// Its sessions end with its process.
+    pub(crate) fn kill(&mut self, id: WorkerId, why: StopReason, now: Time) {
+        self.revoke_all(id, Some(Use::Parked), EndReason::LeaseEnded, now);
+        self.timers.clear(Timer::Worker(id));
+        self.roster.update(id, |worker| {
+            worker.phase = Phase::Killed;
+            worker.why.get_or_insert(why);
+        });
+        self.effect(Effect::Kill { worker: id, why });
+        if let Some(app) = self.app_of(id) {
+            self.touch(app);
+        }
+    }
+
+    pub(crate) fn stop_if_drained(&mut self, id: WorkerId, now: Time) {
+        let Some(worker) = self.roster.get(id) else { return };
+        if let (Phase::Draining, 0, Some(why)) = (worker.phase, worker.sessions, worker.why) {
+            self.stop(id, why, now);
+        }
+    }
+
+    /// What a worker's time was set for in its phase has come.
+    pub(crate) fn worker_due(&mut self, id: WorkerId, now: Time) {
+        let Some(worker) = self.roster.get(id) else { return };
+        let (app, why) = (worker.app, worker.why);
+        match worker.phase {
+            Phase::Starting => self.kill(id, StopReason::StartTimedOut, now),
+            Phase::Serving => self.roster.update(id, |worker| worker.backing_off = false),
+            Phase::Draining => {
+                let ended = match why {
+                    Some(StopReason::PoolEnding) => EndReason::PoolEnding,
+                    _ => EndReason::DrainTimedOut,
+                };
+                self.revoke_all(id, None, ended, now);
+                self.stop_if_drained(id, now);
+            }
+            Phase::Stopping => self.kill(id, StopReason::StopTimedOut, now),
+            Phase::Killed => {}
+        }
+        self.touch(app);
+    }
+
+    /// Ends the connections of a worker; only those with this use, if one is named.
+    pub(crate) fn revoke_all(&mut self, id: WorkerId, only: Option<Use>, why: EndReason, now: Time) {
+        let Some(worker) = self.roster.get(id) else { return };
+        let ended = |id: &ConnectionId| match only {
+            Some(state) => self.book.get(*id).is_some_and(|connection| connection.state == state),
+            None => true,
+        };
+        let connections: Vec<ConnectionId> = worker.connections.iter().copied().filter(ended).collect();
+        for connection in connections {
+            self.revoke(connection, why, now);
+        }
+    }
+
+    /// Surplus leaves as soon as it is idle, whoever waits: a lowered limit is reached.
+    pub(crate) fn trim(&mut self, id: AppId, now: Time) {
+        while let Some(worker) = room::surplus(self, id) {
+            self.leave(worker, StopReason::Surplus, now);
+        }
+    }
+
+    pub(crate) fn idle_due(&mut self, id: AppId, now: Time) {
+        let Some(app) = self.apps.get(&id) else { return };
+        let (Some(idle), min) = (app.max_idle(), app.min()) else { return };
+        while let Some((since, worker)) = self.roster.crew(id).longest_idle()
+            && since + idle <= now
+            && self.roster.crew(id).serving > min
+        {
+            self.leave(worker, StopReason::Idle, now);
+        }
+        self.touch(id);
+    }
+
+    fn of_worker(&self, id: WorkerId, read: impl FnOnce(&crate::settings::AppSettings) -> Duration) -> Duration {
+        let app = self.roster.get(id).and_then(|worker| self.apps.get(&worker.app));
+        app.map_or(Duration::ZERO, |app| read(&app.settings))
+    }
+
+    /// No new sessions; what is left has `grace`, and without any, nobody is left to read an answer.
+    pub(crate) fn end(&mut self, grace: Duration, now: Time) {
+        let until = match self.phase {
+            pool::Phase::Running => now + grace,
+            pool::Phase::Ending { until } => until.min(now + grace),
+            pool::Phase::Ended => return,
+        };
+        self.phase = pool::Phase::Ending { until };
+        let waiting: Vec<AppId> = self.queue.apps().collect();
+        for app in waiting {
+            self.refuse_waiters(app, &Refusal::ShuttingDown);
+        }
+        self.touch_all();
+        let workers: Vec<WorkerId> = self.roster.workers().map(|(id, _)| id).collect();
+        for id in workers {
+            self.leave(id, StopReason::PoolEnding, now);
+            if until <= now {
+                self.revoke_all(id, None, EndReason::PoolEnding, now);
+                self.stop_if_drained(id, now);
+            }
+            let phase = self.roster.get(id).map(|worker| worker.phase);
+            match phase {
+                Some(Phase::Draining) => self.timers.set_no_later(Timer::Worker(id), until),
+                Some(Phase::Stopping) if until <= now => self.timers.set_no_later(Timer::Worker(id), now + LAST_STOP),
+                _ => {}
+            }
+        }
+    }
+}

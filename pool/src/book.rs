@@ -122,7 +122,8 @@ impl Book {
 
     /// The client's own lease that was parked last: it is the likeliest to be alive.
     pub(crate) fn own_lease(&self, app: AppId, client: ClientId) -> Option<ConnectionId> {
-        let all = (app, client, Time::ZERO, ConnectionId(0))..(app, ClientId(client.0 + 1), Time::ZERO, ConnectionId(0));
+        let all =
+            (app, client, Time::ZERO, ConnectionId(0))..(app, ClientId(client.0 + 1), Time::ZERO, ConnectionId(0));
         self.leases.range(all).next_back().map(|&(.., id)| id)
     }
 

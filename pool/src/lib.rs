@@ -4,6 +4,7 @@
 //! could bring one in.
 #![forbid(unsafe_code)]
 
+// The vocabulary: what is said and named.
 mod effect;
 mod event;
 mod ids;
@@ -11,9 +12,32 @@ mod settings;
 mod snapshot;
 mod time;
 
+// What the pool knows, a noun each.
+mod app;
+mod book;
+mod queue;
+mod roster;
+mod timers;
+
+// The machine, and what it does with events: `step` and `settle` in `pool` hold the control flow.
+mod operator;
+mod pool;
+mod sessions;
+mod workers;
+
+// Policies: they look and choose.
+mod bounds;
+mod room;
+mod routing;
+
+// What others look at.
+mod check;
+mod view;
+
 pub use effect::{Answer, Beyond, Effect, EndReason, Gate, Invalid, Notice, Path, Refusal, Scope, StopReason};
 pub use event::{Close, ConnectFailure, Event, Exit, RestartMode};
 pub use ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};
+pub use pool::Pool;
 pub use settings::{AppSettings, Concurrency, LEASES_WITHOUT_LIMIT, Parking, Plan, Settings, Wanted};
 pub use snapshot::{AppSnapshot, AppState, SessionSnapshot, Snapshot, WorkerSnapshot, WorkerState};
 pub use time::Time;

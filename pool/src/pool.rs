@@ -1,17 +1,17 @@
 //! The machine: what it knows, and the one place where events come in.
 
-use crate::app::{App, Inspection, Upkeep};
+use crate::app::{App, Inspection, Origin, Upkeep};
 use crate::book::Book;
 use crate::effect::{Answer, Effect, Invalid, Notice, Refusal};
 use crate::event::Event;
 use crate::ids::{AppId, Request, WorkerId};
 use crate::queue::{Queue, Waiter};
-use crate::roster::Roster;
 use crate::room::{self, Move};
+use crate::roster::Roster;
+use crate::routing;
 use crate::settings::Settings;
 use crate::time::Time;
 use crate::timers::{Timer, Timers};
-use crate::{app::Origin, routing};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The decisions of a pool. Events in, effects out; it does nothing by itself.
@@ -79,10 +79,10 @@ impl Pool {
             Event::Inspected { app, generation, plan } => self.inspected(app, generation, plan),
             Event::InspectFailed { app, generation, report } => self.inspect_failed(app, generation, report),
             Event::Ready { worker } => self.ready(worker, now),
-            Event::SpawnFailed { worker, report, gone } => self.spawn_failed(worker, report, gone),
+            Event::SpawnFailed { worker, report, gone } => self.spawn_failed(worker, report, gone, now),
             Event::ConnectFailed { session, why } => self.connect_failed(session, why, now),
             Event::Lingered { connection } => self.lingered(connection, now),
-            Event::Exited { worker, exit } => self.exited(worker, exit),
+            Event::Exited { worker, exit } => self.exited(worker, exit, now),
 
             Event::Clear { request } => self.clear(request, now),
             Event::SetMax { request, max } => self.set_max(request, max),

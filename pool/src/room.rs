@@ -42,7 +42,7 @@ struct Want {
 }
 
 impl Want {
-    fn of(pool: &Pool, id: AppId, now: Time) -> Option<Self> {
+    fn of(pool: &Pool, id: AppId) -> Option<Self> {
         let (app, oldest) = (pool.apps.get(&id)?, pool.queue.first(id)?.arrived);
         if own_gate(pool, id, app).is_some() {
             return None;
@@ -90,4 +90,183 @@ fn own_gate(pool: &Pool, id: AppId, app: &App) -> Option<Gate> {
     } else {
         None
     }
+}
+
+/// What keeps an app from growing though somebody waits; `None` if nobody does, or nothing does.
+pub(crate) fn gate(pool: &Pool, id: AppId, now: Time) -> Option<Gate> {
+    let app = pool.apps.get(&id)?;
+    pool.queue.first(id)?;
+    if pool.phase != Phase::Running {
+        return Some(Gate::Ending);
+    }
+    own_gate(pool, id, app).or_else(|| {
+        let blocked = survey(pool, now).err()?;
+        blocked.into_iter().find(|&(blocked, _)| blocked == id).map(|(_, gate)| gate)
+    })
+}
+
+fn for_waiters(pool: &Pool, now: Time) -> Option<Move> {
+    survey(pool, now).ok()
+}
+
+/// Hands out room to the apps that somebody waits for, as if it were there already, until one can really
+/// have some; if none can, says why. A worker that was told to leave is room for one start, so that nobody
+/// evicts twice for one waiter.
+fn survey(pool: &Pool, now: Time) -> Result<Move, Vec<(AppId, Gate)>> {
+    let unknown = |id: &AppId| pool.apps.get(id).is_some_and(|app| app.inspection == Inspection::Unknown);
+    if let Some(app) = pool.queue.apps().find(unknown) {
+        return Ok(Move::Inspect(app));
+    }
+    let mut wants: Vec<Want> = pool.queue.apps().filter_map(|app| Want::of(pool, app)).collect();
+    let (max, count, leaving) = (pool.settings.max.get(), pool.roster.count(), pool.roster.leaving());
+    let supply = max.saturating_sub(count - leaving);
+    let mut claimed = 0;
+    let mut blocked = Vec::new();
+    while let Some(index) = (0..wants.len()).min_by_key(|&index| wants[index].rank()) {
+        let want = &mut wants[index];
+        let gate = if starts_that_count(pool, want, now) + claimed >= pool.settings.max_starting.get() {
+            Gate::TooManyStarting
+        } else if count < max {
+            return Ok(Move::Start(want.app));
+        } else if claimed < supply {
+            claimed += 1;
+            want.take_place();
+            if want.unmet > 0 && want.places > 0 {
+                continue;
+            }
+            Gate::PoolFull
+        } else if let Some((worker, why)) = evictable(pool, want.app) {
+            return Ok(Move::Evict(worker, why));
+        } else if claimed > 0 {
+            Gate::Reserved
+        } else {
+            Gate::PoolFull
+        };
+        blocked.push((want.app, gate));
+        wants.swap_remove(index);
+    }
+    Err(blocked)
+}
+
+/// Starts under way that keep this app from starting one more. A start that takes longer than is fair is
+/// no reason for an app without any worker to wait: one app's hanging start delays no other for long.
+fn starts_that_count(pool: &Pool, want: &Want, now: Time) -> u32 {
+    let starting = pool.roster.starting();
+    if want.staffed {
+        return starting.len() as u32;
+    }
+    let young =
+        |id: &&WorkerId| pool.roster.get(**id).is_some_and(|worker| worker.started + pool.settings.fair_wait > now);
+    starting.iter().filter(young).count() as u32
+}
+
+/// A worker of another app that leaves for a waiter: one that starts for nobody, else the longest idle.
+fn evictable(pool: &Pool, for_app: AppId) -> Option<(WorkerId, StopReason)> {
+    let other = |id: &WorkerId| pool.app_of(*id) != Some(for_app);
+    if let Some(worker) = pool.roster.starting().iter().rev().copied().filter(other).find(|&id| is_unneeded(pool, id)) {
+        return Some((worker, StopReason::StartUnneeded));
+    }
+    let idle = pool.roster.idle().filter(other).find(|&id| is_dispensable(pool, id));
+    idle.map(|worker| (worker, StopReason::Evicted))
+}
+
+/// Whether a starting worker is one more than its app's waiters have a use for.
+fn is_unneeded(pool: &Pool, id: WorkerId) -> bool {
+    pool.app_of(id).is_some_and(|app| pool.roster.starting_slots(app, Some(id)) >= pool.queue.len(app))
+}
+
+/// An idle worker that somebody waits for is in a back-off, and not to spare.
+fn is_dispensable(pool: &Pool, id: WorkerId) -> bool {
+    pool.app_of(id).is_some_and(|app| pool.queue.first(app).is_none())
+}
+
+fn for_min(pool: &Pool) -> Option<Move> {
+    let room = pool.roster.count() < pool.settings.max.get();
+    let may_start = room && (pool.roster.starting().len() as u32) < pool.settings.max_starting.get();
+    let mut short = pool.short.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?.inspection)));
+    short.find_map(|(app, inspection)| match inspection {
+        Inspection::Unknown if room => Some(Move::Inspect(app)),
+        Inspection::Known(_) if may_start => Some(Move::Start(app)),
+        _ => None,
+    })
+}
+
+/// The apps that somebody waits for and that have no worker which serves or will, longest waiting first.
+fn unstaffed(pool: &Pool) -> Vec<Want> {
+    let wants = pool.queue.apps().filter_map(|app| Want::of(pool, app));
+    let mut unstaffed: Vec<Want> = wants.filter(|want| !want.staffed).collect();
+    unstaffed.sort_by_key(|want| want.oldest);
+    unstaffed
+}
+
+fn for_fairness(pool: &Pool, now: Time) -> Option<Move> {
+    let unstaffed = unstaffed(pool);
+    if unstaffed.is_empty() {
+        return None;
+    }
+    let staying = pool.roster.live();
+    let idle = pool.roster.idle().filter(|&id| is_dispensable(pool, id)).count();
+    let coming = pool.settings.max.get().saturating_sub(staying) as usize + idle;
+    let unfair = unstaffed.iter().skip(coming).filter(|want| want.oldest + pool.settings.fair_wait <= now);
+    let victim = unfair.filter_map(|want| victims(pool, want).filter(|victim| victim.from <= now).max()).next();
+    victim.map(|victim| Move::Drain(victim.worker, StopReason::Fairness))
+}
+
+/// A worker that may be drained for an app that waits. Greater is likelier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Victim {
+    /// Serving workers of its app.
+    crew: u32,
+    ready: std::cmp::Reverse<Time>,
+    worker: WorkerId,
+    /// When it has served long enough.
+    from: Time,
+}
+
+/// The workers of apps whose own waiters, if any, came later.
+fn victims(pool: &Pool, want: &Want) -> impl Iterator<Item = Victim> {
+    let (for_app, oldest) = (want.app, want.oldest);
+    let later =
+        move |&(id, _): &(AppId, _)| id != for_app && pool.queue.first(id).is_none_or(|waiter| waiter.arrived > oldest);
+    pool.roster.crews().filter(later).flat_map(move |(id, crew)| {
+        let dwell = pool.apps.get(&id).map(App::dwell).unwrap_or_default();
+        let serving = crew
+            .all
+            .iter()
+            .filter_map(|&id| Some((id, pool.roster.get(id)?)))
+            .filter(|(_, worker)| worker.is_serving());
+        serving.map(move |(id, worker)| Victim {
+            crew: crew.serving,
+            ready: std::cmp::Reverse(worker.ready),
+            worker: id,
+            from: worker.ready + dwell,
+        })
+    })
+}
+
+/// When the next move may become possible though nothing happens.
+pub(crate) fn opens_by_itself(pool: &Pool, now: Time) -> Option<Time> {
+    let fair_wait = pool.settings.fair_wait;
+    let unstaffed = if pool.phase == Phase::Running { unstaffed(pool) } else { Vec::new() };
+    let starts = pool.roster.starting().iter().filter_map(|&id| Some(pool.roster.get(id)?.started + fair_wait));
+    let starts: Option<Time> = if unstaffed.is_empty() { None } else { starts.filter(|&at| at > now).min() };
+    let waits = unstaffed.iter().flat_map(|want| {
+        let fair = std::iter::once(want.oldest + fair_wait);
+        fair.chain(victims(pool, want).map(|victim| victim.from)).filter(|&at| at > now)
+    });
+    waits.chain(starts).min()
+}
+
+/// A worker that goes because a limit was lowered: of this app, or of any if it is the pool's.
+pub(crate) fn surplus(pool: &Pool, id: AppId) -> Option<WorkerId> {
+    let crew = pool.roster.crew(id);
+    if pool.apps.get(&id).is_some_and(|app| crew.live() > app.limit()) {
+        let unneeded = crew.starting.iter().rev().copied().find(|&id| is_unneeded(pool, id));
+        return unneeded.or_else(|| crew.longest_idle().map(|(_, worker)| worker));
+    }
+    if pool.roster.live() > pool.settings.max.get() {
+        let unneeded = pool.roster.starting().iter().rev().copied().find(|&id| is_unneeded(pool, id));
+        return unneeded.or_else(|| pool.roster.idle().next());
+    }
+    None
 }

@@ -64,10 +64,6 @@ impl Worker {
     pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Serving && self.sessions == 0
     }
-
-    pub(crate) fn is_leaving(&self) -> bool {
-        matches!(self.phase, Phase::Stopping | Phase::Killed)
-    }
 }
 
 /// Where a worker stands in the roster's orders.
@@ -246,10 +242,6 @@ impl Roster {
     /// Workers with at least one session.
     pub(crate) fn active(&self) -> u32 {
         self.active
-    }
-
-    pub(crate) fn draining(&self) -> u32 {
-        self.draining
     }
 
     /// Workers told to leave, whose place is free in a moment.

@@ -166,7 +166,9 @@ impl Pool {
     }
 
     pub(crate) fn lingered(&mut self, id: ConnectionId, now: Time) {
-        let Some(connection) = self.book.get(id).filter(|connection| connection.state == Use::Lingering) else { return };
+        let Some(connection) = self.book.get(id).filter(|connection| connection.state == Use::Lingering) else {
+            return;
+        };
         let worker = connection.worker;
         self.release(id, now);
         self.stop_if_drained(worker, now);

@@ -6,8 +6,8 @@ use crate::effect::{Effect, EndReason, Notice, Refusal, StopReason};
 use crate::event::Exit;
 use crate::ids::{AppId, ConnectionId, Generation, ReportId, WorkerId};
 use crate::pool::{self, Pool};
-use crate::roster::{Phase, Worker};
 use crate::room;
+use crate::roster::{Phase, Worker};
 use crate::settings::Plan;
 use crate::time::Time;
 use crate::timers::Timer;
@@ -93,7 +93,7 @@ impl Pool {
     /// Who waits for an app without a serving worker is told at once. While others serve, only the waiter
     /// this start was for is told: each `get` pays for one failed start at most, so that a broken start
     /// can't be repeated without end, and the rest are served by the workers there are.
-    pub(crate) fn spawn_failed(&mut self, id: WorkerId, report: ReportId, gone: bool) {
+    pub(crate) fn spawn_failed(&mut self, id: WorkerId, report: ReportId, gone: bool, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
         let (app, cause) = (worker.app, worker.cause);
         let failed = worker.phase == Phase::Starting || worker.why == Some(StopReason::StartTimedOut);
@@ -101,7 +101,7 @@ impl Pool {
             self.timers.clear(Timer::Worker(id));
             self.roster.dismiss(id);
         } else if worker.phase == Phase::Starting {
-            self.kill(id, StopReason::SpawnFailed);
+            self.kill(id, StopReason::SpawnFailed, now);
         }
         self.touch(app);
         if !failed {

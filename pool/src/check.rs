@@ -1,0 +1,102 @@
+//! What always holds, as far as one state shows it. The simulation looks after every step.
+
+use crate::app::{App, Inspection, Origin};
+use crate::book::Use;
+use crate::ids::{AppId, WorkerId};
+use crate::pool::Pool;
+use crate::room;
+use crate::roster::{Phase, Worker};
+use crate::routing;
+use crate::settings::{Concurrency, LEASES_WITHOUT_LIMIT, Parking};
+use crate::time::Time;
+use crate::timers::Timer;
+
+type Checked = Result<(), String>;
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl Pool {
+    /// Whether everything holds that can be seen between two steps; `now` is the time of the last one.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names what is wrong.
+    pub fn check(&self, now: Time) -> Result<(), String> {
+        self.queue.check()?;
+        self.roster.check()?;
+        self.book.check()?;
+        self.roster.workers().try_for_each(|(id, worker)| self.check_worker(id, worker))?;
+        self.check_connections()?;
+        self.apps.iter().try_for_each(|(&id, app)| self.check_app(id, app))?;
+        self.check_timers()?;
+        let left = room::next_move(self, now);
+        ensure(left.is_none(), || format!("somebody waits though {left:?} is possible"))
+    }
+
+    fn check_worker(&self, id: WorkerId, worker: &Worker) -> Checked {
+        let taken = worker.sessions + worker.leases;
+        ensure(worker.concurrency.allows(taken), || format!("{id} has {taken} sessions and leases"))?;
+        let unlimited = worker.concurrency == Concurrency::Unlimited;
+        ensure(!unlimited || worker.leases <= LEASES_WITHOUT_LIMIT, || format!("{id} has too many leases"))?;
+        ensure(self.apps.contains_key(&worker.app), || format!("{id} works for an unknown app"))?;
+        let holds = match worker.phase {
+            Phase::Starting => taken == 0 && worker.why.is_none(),
+            Phase::Serving => worker.why.is_none(),
+            Phase::Draining => worker.sessions > 0 && worker.leases == 0 && worker.why.is_some(),
+            Phase::Stopping => taken == 0 && worker.why.is_some(),
+            Phase::Killed => worker.leases == 0 && worker.why.is_some(),
+        };
+        ensure(holds, || format!("{id} is {:?} with {taken} sessions and leases", worker.phase))?;
+        let timed = match worker.phase {
+            Phase::Starting | Phase::Draining | Phase::Stopping => true,
+            Phase::Serving => worker.backing_off,
+            Phase::Killed => false,
+        };
+        ensure(timed == self.timers.due(Timer::Worker(id)).is_some(), || format!("{id} has the wrong timer"))
+    }
+
+    fn check_connections(&self) -> Checked {
+        for (id, connection) in self.book.connections() {
+            let worker = self.roster.get(connection.worker).filter(|worker| worker.connections.contains(&id));
+            let Some(worker) = worker else { return Err(format!("{id} is at no worker")) };
+            let timed = match connection.state {
+                Use::Open => false,
+                Use::Parked => matches!(worker.parking, Parking::For(_)),
+                Use::Lingering => true,
+            };
+            ensure(timed == self.timers.due(Timer::Connection(id)).is_some(), || format!("{id} has the wrong timer"))?;
+        }
+        Ok(())
+    }
+
+    fn check_app(&self, id: AppId, app: &App) -> Checked {
+        ensure(self.app(&app.root) == Some(id), || format!("{id} is not found by its root"))?;
+        let crew = self.roster.crew(id);
+        if let Some(oldest) = self.queue.first(id) {
+            let slot = routing::choose(self, id, oldest.request.client);
+            ensure(slot.is_none(), || format!("{} waits though there is {slot:?}", oldest.request))?;
+            let timed = self.timers.due(Timer::Wait(id)).is_some();
+            ensure(timed || app.settings.max_queue_wait.is_none(), || format!("the waiters of {id} have no timer"))?;
+        }
+        let kept = app.origin == Origin::Operator || app.stopped || app.disabled.is_some();
+        let used = !crew.all.is_empty() || self.queue.first(id).is_some() || app.inspection == Inspection::Looking;
+        ensure(kept || used || self.short.contains(&id), || format!("{id} should be forgotten"))?;
+        let over = app.max_idle().is_some() && crew.serving > app.min() && crew.longest_idle().is_some();
+        ensure(!over || self.timers.due(Timer::Idle(id)).is_some(), || format!("{id} has no idle timer"))
+    }
+
+    fn check_timers(&self) -> Checked {
+        for (timer, _) in self.timers.all() {
+            let known = match timer {
+                Timer::Worker(worker) => self.roster.get(worker).is_some(),
+                Timer::Connection(connection) => self.book.get(connection).is_some(),
+                Timer::Idle(app) | Timer::Wait(app) => self.apps.contains_key(&app),
+                Timer::Room => self.queue.total() > 0,
+            };
+            ensure(known, || format!("{timer:?} is set for nothing"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Orders of the operator, and of clients with the right to give them.
+
+use crate::app::{App, Origin};
+use crate::book::Use;
+use crate::effect::{EndReason, Invalid, Notice, Refusal, StopReason};
+use crate::ids::{AppId, Request, SessionId, WorkerId};
+use crate::pool::Pool;
+use crate::settings::{AppSettings, Wanted};
+use crate::time::Time;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+impl Pool {
+    pub(crate) fn clear(&mut self, request: Option<Request>, now: Time) {
+        let apps: Vec<AppId> = self.apps.keys().copied().collect();
+        for app in apps {
+            self.dissolve(app, StopReason::Cleared, now);
+        }
+        self.done(request);
+    }
+
+    /// All workers of an app leave; whoever waits is served by fresh ones, of the next generation.
+    fn dissolve(&mut self, id: AppId, why: StopReason, now: Time) {
+        let workers: Vec<WorkerId> = self.roster.crew(id).all.iter().copied().collect();
+        for worker in workers {
+            self.leave(worker, why, now);
+        }
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.begin_generation();
+        }
+        self.touch(id);
+    }
+
+    pub(crate) fn set_max(&mut self, request: Option<Request>, max: NonZeroU32) {
+        self.settings.max = max;
+        self.touch_all();
+        self.warn_of_min();
+        self.done(request);
+    }
+
+    pub(crate) fn set_max_per_app(&mut self, request: Option<Request>, max: Option<NonZeroU32>) {
+        let before = self.settings.defaults.max_per_app;
+        for app in
+            self.apps.values_mut().filter(|app| app.wanted.max_per_app.is_none() && app.settings.max_per_app == before)
+        {
+            app.settings.max_per_app = max;
+        }
+        self.settings.defaults.max_per_app = max;
+        self.touch_all();
+        self.done(request);
+    }
+
+    pub(crate) fn set_max_idle(&mut self, request: Option<Request>, idle: Option<Duration>) {
+        let before = self.settings.defaults.max_idle;
+        for app in self.apps.values_mut().filter(|app| app.wanted.max_idle.is_none() && app.settings.max_idle == before)
+        {
+            app.settings.max_idle = idle;
+        }
+        self.settings.defaults.max_idle = idle;
+        self.touch_all();
+        self.done(request);
+    }
+
+    pub(crate) fn added(&mut self, request: Option<Request>, root: Vec<u8>, settings: AppSettings) {
+        let id = match self.app(&root) {
+            Some(id) => {
+                let app = self.apps.get_mut(&id).expect("every root has its app");
+                (app.settings, app.wanted, app.origin) = (settings, Wanted::default(), Origin::Operator);
+                app.options_ignored = false;
+                self.warn_of_min();
+                id
+            }
+            None => self.make_known(App::new(root, settings, Wanted::default(), Origin::Operator)),
+        };
+        self.touch(id);
+        self.done(request);
+    }
+
+    pub(crate) fn removed(&mut self, request: Option<Request>, root: &[u8], now: Time) {
+        let Some(id) = self.app(root) else { return self.unknown(request) };
+        if let Some(app) = self.apps.get_mut(&id) {
+            *app = App {
+                generation: app.generation,
+                inspection: app.inspection,
+                served: app.served,
+                ..App::new(
+                    std::mem::take(&mut app.root),
+                    self.settings.defaults.clone(),
+                    Wanted::default(),
+                    Origin::Removed,
+                )
+            };
+        }
+        self.refuse_waiters(id, &Refusal::Invalid(Invalid::Removed));
+        self.dissolve(id, StopReason::AppRemoved, now);
+        self.done(request);
+    }
+
+    pub(crate) fn stop_app(&mut self, request: Option<Request>, root: &[u8], now: Time) {
+        let Some(id) = self.app(root) else { return self.unknown(request) };
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.stopped = true;
+        }
+        self.refuse_waiters(id, &Refusal::Stopped);
+        self.dissolve(id, StopReason::AppStopped, now);
+        self.done(request);
+    }
+
+    pub(crate) fn start_app(&mut self, request: Option<Request>, root: &[u8]) {
+        let Some(id) = self.app(root) else { return self.unknown(request) };
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.stopped = false;
+        }
+        self.touch(id);
+        self.done(request);
+    }
+
+    pub(crate) fn disable(&mut self, request: Option<Request>, root: &[u8], why: &str) {
+        let Some(id) = self.app(root) else { return self.unknown(request) };
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.disabled = Some(why.to_owned());
+        }
+        self.refuse_waiters(id, &Refusal::Disabled { until: None, why: why.to_owned() });
+        self.done(request);
+    }
+
+    pub(crate) fn enable(&mut self, request: Option<Request>, root: &[u8]) {
+        let Some(id) = self.app(root) else { return self.unknown(request) };
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.disabled = None;
+        }
+        self.touch(id);
+        self.done(request);
+    }
+
+    pub(crate) fn retire(&mut self, request: Option<Request>, worker: WorkerId, now: Time) {
+        if self.roster.get(worker).is_none() {
+            return self.unknown(request);
+        }
+        self.leave(worker, StopReason::Retired, now);
+        self.done(request);
+    }
+
+    pub(crate) fn end_session(&mut self, request: Option<Request>, session: SessionId, now: Time) {
+        let open = self.book.of_session(session).filter(|(_, connection)| connection.state == Use::Open);
+        let Some((id, worker)) = open.map(|(id, connection)| (id, connection.worker)) else {
+            return self.unknown(request);
+        };
+        self.revoke(id, EndReason::Operator, now);
+        self.stop_if_drained(worker, now);
+        self.done(request);
+    }
+
+    /// Workers that are always kept leave no room for apps that have none.
+    pub(crate) fn warn_of_min(&mut self) {
+        let min_total = self.apps.values().fold(0u32, |sum, app| sum.saturating_add(app.settings.min));
+        let max = self.settings.max.get();
+        if min_total >= max {
+            self.notice(Notice::MinAboveMax { min_total, max });
+        }
+    }
+}

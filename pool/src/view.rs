@@ -1,0 +1,84 @@
+//! The pool as status and tests see it.
+
+use crate::app::{App, Inspection, Origin};
+use crate::book::Use;
+use crate::ids::{AppId, WorkerId};
+use crate::pool::Pool;
+use crate::room;
+use crate::roster::{Phase, Worker};
+use crate::snapshot::{AppSnapshot, AppState, SessionSnapshot, Snapshot, WorkerSnapshot, WorkerState};
+use crate::time::Time;
+
+impl Pool {
+    /// Everything the pool knows, as of `now`.
+    #[must_use]
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        Snapshot {
+            max: self.settings.max.get(),
+            count: self.count(),
+            active: self.active(),
+            waiting: self.queue.total(),
+            apps: self.apps.iter().map(|(&id, app)| self.app_snapshot(id, app, now)).collect(),
+        }
+    }
+
+    fn app_snapshot(&self, id: AppId, app: &App, now: Time) -> AppSnapshot {
+        let workers = self.roster.crew(id).all.iter().filter_map(|&id| Some((id, self.roster.get(id)?)));
+        AppSnapshot {
+            id,
+            root: app.root.clone(),
+            state: self.app_state(id, app),
+            registered: app.origin == Origin::Operator,
+            limit: room::gate(self, id, now),
+            generation: app.generation,
+            waiting: self.queue.len(id),
+            served: app.served,
+            workers: workers.map(|(id, worker)| self.worker_snapshot(id, worker, now)).collect(),
+        }
+    }
+
+    fn app_state(&self, id: AppId, app: &App) -> AppState {
+        let crew = self.roster.crew(id);
+        let mut workers = crew.all.iter().filter_map(|&id| self.roster.get(id));
+        if app.stopped {
+            AppState::Stopped
+        } else if app.disabled.is_some() {
+            AppState::Disabled
+        } else if workers.any(|worker| matches!(worker.phase, Phase::Serving | Phase::Draining)) {
+            AppState::Running
+        } else if !crew.starting.is_empty() || app.inspection == Inspection::Looking {
+            AppState::Starting
+        } else {
+            AppState::Idle
+        }
+    }
+
+    fn worker_snapshot(&self, id: WorkerId, worker: &Worker, now: Time) -> WorkerSnapshot {
+        let connections = worker.connections.iter().filter_map(|&id| Some((id, self.book.get(id)?)));
+        let sessions = connections.filter(|(_, connection)| connection.state != Use::Parked);
+        WorkerSnapshot {
+            id,
+            state: match worker.phase {
+                Phase::Starting => WorkerState::Starting,
+                Phase::Serving if worker.sessions == 0 => WorkerState::Ready,
+                Phase::Serving => WorkerState::Busy,
+                Phase::Draining => WorkerState::Draining,
+                Phase::Stopping | Phase::Killed => WorkerState::Stopping,
+            },
+            generation: worker.generation,
+            sessions: sessions
+                .map(|(id, connection)| SessionSnapshot {
+                    id: connection.session,
+                    client: connection.client,
+                    connection: id,
+                    since: connection.since,
+                    abandoned: connection.state == Use::Lingering,
+                })
+                .collect(),
+            leases: worker.leases,
+            served: worker.served,
+            started: worker.started,
+            idle: worker.is_idle().then(|| now.since(worker.used)),
+        }
+    }
+}

@@ -142,6 +142,19 @@ pub fn decode<M: Message>(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<(M,
     Ok((message, descriptors))
 }
 
+/// The message in a packet whose descriptors were lost, the receiver having no room for them: what there is to
+/// know of it, so that its sender can be told.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub fn decode_without_descriptors<M: Message>(bytes: &[u8]) -> Result<M, DecodeError> {
+    match split(bytes)? {
+        (WIRE, KIND_MESSAGE, body) => decode_exactly::<M, MAX_PACKET>(body),
+        (WIRE, _, _) => Err(DecodeError::OutOfTurn),
+        (theirs, _, _) => Err(DecodeError::Version { theirs }),
+    }
+}
+
 fn decode_exactly<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() > MAX {
         return Err(DecodeError::TooLong { len: bytes.len(), max: MAX });

@@ -42,6 +42,8 @@ pub struct WorkerStatus {
     pub generation: u64,
     /// Open sessions.
     pub sessions: u32,
+    /// What front ends said of those sessions, where they did.
+    pub doing: Vec<String>,
     /// Sessions so far.
     pub served: u64,
     /// Resident memory of its process; `None` where it can't be read.

@@ -42,7 +42,9 @@ impl Address {
         }
         .map_err(|errno| match errno {
             Errno::AGAIN | Errno::INPROGRESS => ConnectFailure::BacklogFull,
-            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::ADDRNOTAVAIL => ConnectFailure::Exhausted,
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::ADDRNOTAVAIL => {
+                ConnectFailure::Exhausted
+            }
             _ => ConnectFailure::Refused,
         })
     }

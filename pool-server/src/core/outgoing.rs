@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use tokio::sync::Notify;
 
 /// A receiver that is so many messages behind is given up.
 const LIMIT: usize = 1_000;
@@ -18,11 +19,17 @@ struct Queue<S> {
     sender: Sender<S>,
     waiting: RefCell<VecDeque<(Vec<u8>, Vec<OwnedFd>)>>,
     flushing: Cell<bool>,
+    given_up: Notify,
 }
 
 impl<S: Message + 'static> Outgoing<S> {
     pub(super) fn new(sender: Sender<S>) -> Self {
-        Self(Rc::new(Queue { sender, waiting: RefCell::default(), flushing: Cell::new(false) }))
+        Self(Rc::new(Queue {
+            sender,
+            waiting: RefCell::default(),
+            flushing: Cell::new(false),
+            given_up: Notify::new(),
+        }))
     }
 
     /// Sends, or queues. An error means that the receiver is gone or has to be given up.
@@ -39,12 +46,30 @@ impl<S: Message + 'static> Outgoing<S> {
         if queue.waiting.borrow().len() >= LIMIT {
             return Err(SendError::Full);
         }
-        let owned: Result<Vec<OwnedFd>, _> = descriptors.iter().map(|descriptor| descriptor.try_clone_to_owned()).collect();
+        let owned: Result<Vec<OwnedFd>, _> =
+            descriptors.iter().map(|descriptor| descriptor.try_clone_to_owned()).collect();
         queue.waiting.borrow_mut().push_back((packet, owned.map_err(SendError::Io)?));
         if !queue.flushing.replace(true) {
             tokio::task::spawn_local(flush(Rc::clone(queue)));
         }
         Ok(())
+    }
+}
+
+impl<S> Outgoing<S> {
+    /// Lets whoever waits for [`given_up`](Self::given_up) end the receiver.
+    pub(super) fn give_up(&self) {
+        self.0.given_up.notify_one();
+    }
+
+    pub(super) async fn given_up(&self) {
+        self.0.given_up.notified().await;
+    }
+}
+
+impl<S> Clone for Outgoing<S> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
     }
 }
 

@@ -58,7 +58,9 @@ impl Book {
     pub(super) fn spawner_may(&self, message: &FromSpawner) -> Result<(), &'static str> {
         let asked = |worker| matches!(self.workers.get(worker), Some(Process::Asked));
         let permitted = match message {
-            FromSpawner::Inspected { app, .. } | FromSpawner::InspectFailed { app, .. } => self.inspecting.contains(app),
+            FromSpawner::Inspected { app, .. } | FromSpawner::InspectFailed { app, .. } => {
+                self.inspecting.contains(app)
+            }
             FromSpawner::Started { worker, .. } | FromSpawner::SpawnFailed { worker, .. } => asked(*worker),
             FromSpawner::Found { worker, .. } | FromSpawner::FindFailed { worker, .. } => !asked(*worker),
         };

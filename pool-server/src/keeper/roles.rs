@@ -8,8 +8,8 @@ use hatchery_protocol::channel::ReceiveError;
 use hatchery_protocol::codec::Message;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::mark;
-use std::ffi::OsString;
 use rustix::event::PollFd;
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -68,14 +68,23 @@ impl<S: Message, R: Message> Role<S, R> {
 /// What keeper, core and spawner keep of the environment they were started in. Workers get less.
 pub(super) fn clean_environment() -> impl Iterator<Item = (OsString, OsString)> {
     const KEPT: [&str; 13] = [
-        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "RUST_LOG",
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "TZ",
+        "TMPDIR",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "RUST_LOG",
         "RUST_BACKTRACE",
         // A pool inside a worker of another pool ends with that worker.
         mark::WORKER,
     ];
-    std::env::vars_os().filter(|(name, _)| {
-        KEPT.iter().any(|kept| name == kept) || name.as_encoded_bytes().starts_with(b"LC_")
-    })
+    std::env::vars_os()
+        .filter(|(name, _)| KEPT.iter().any(|kept| name == kept) || name.as_encoded_bytes().starts_with(b"LC_"))
 }
 
 /// `words`: the program's own name, then its arguments.

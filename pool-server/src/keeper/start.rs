@@ -8,7 +8,7 @@ use hatchery_protocol::channel::Channel;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::door::{FromDoor, ToDoor};
 use hatchery_protocol::{mark, memfd};
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};

@@ -1,0 +1,176 @@
+//! A task per client channel, and the door through which they come.
+
+use super::outgoing::Outgoing;
+use super::shell::Shell;
+use super::{status, translate};
+use hatchery_pool::{ClientId, Event, Request};
+use hatchery_protocol::channel::{self, ReceiveError, Receiver};
+use hatchery_protocol::client::{RequestId, ToClient, ToPool};
+use hatchery_protocol::door::{FromDoor, ToDoor};
+use hatchery_protocol::memfd;
+use hatchery_protocol::options::AppOptions;
+use hatchery_protocol::refusal::Refusal;
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// A client that does not greet within this is not one.
+const GREETING: Duration = Duration::from_secs(10);
+/// What a label may hold, in characters.
+const LONGEST_LABEL: usize = 200;
+
+/// Lets clients in until the front end closes the door.
+pub(super) async fn open_door(shell: Shell, door: OwnedFd) {
+    let Ok((_, mut door)) = channel::split::<FromDoor, ToDoor>(door) else {
+        tracing::error!("the door can't be watched");
+        return shell.door_closed();
+    };
+    loop {
+        match door.receive().await {
+            Ok((ToDoor::Connect, mut descriptors)) => {
+                if let Some(end) = descriptors.pop() {
+                    tokio::task::spawn_local(serve(shell.clone(), end));
+                }
+            }
+            Ok((ToDoor::Configure, _)) => tracing::warn!("a second configuration on the door is ignored"),
+            Err(ReceiveError::Closed) => return shell.door_closed(),
+            // The door is shared: one bad packet must not close it for the others.
+            Err(ReceiveError::Decode(error)) => tracing::warn!("a packet on the door is dropped: {error}"),
+            Err(error) => {
+                tracing::error!("the door: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(shell: Shell, end: OwnedFd) {
+    let Ok((sender, mut receiver)) = channel::split::<ToClient, ToPool>(end) else {
+        return tracing::warn!("a client's channel can't be watched");
+    };
+    let greeted = match sender.try_send_hello() {
+        Ok(()) => tokio::time::timeout(GREETING, receiver.receive_hello()).await,
+        Err(_) => return,
+    };
+    let outgoing = Outgoing::new(sender);
+    match greeted {
+        Ok(Ok(_)) => {}
+        Ok(Err(ReceiveError::Closed)) => return,
+        Ok(Err(error)) => return refuse_channel(&outgoing, &error.to_string()),
+        Err(_) => return refuse_channel(&outgoing, "it did not greet in time"),
+    }
+    let client = shell.add_client(outgoing.clone());
+    tracing::debug!(client = client.0, pid = receiver.peer().ok().and_then(|peer| peer.pid()), "connected");
+    let error = tokio::select! {
+        error = hear(&shell, client, &mut receiver) => Some(error),
+        () = outgoing.given_up() => None,
+    };
+    shell.remove_client(client);
+    match error {
+        Some(ReceiveError::Closed) => tracing::debug!(client = client.0, "gone"),
+        Some(error) => refuse_channel(&outgoing, &error.to_string()),
+        None => {}
+    }
+}
+
+/// Says why before closing, as far as it can still be said.
+fn refuse_channel(outgoing: &Outgoing<ToClient>, why: &str) {
+    tracing::warn!("a client's channel is closed: {why}");
+    let _ = outgoing.send(&ToClient::Goodbye { why: why.to_owned() }, &[]);
+}
+
+/// Until the channel ends, which is why.
+async fn hear(shell: &Shell, client: ClientId, receiver: &mut Receiver<ToPool>) -> ReceiveError {
+    loop {
+        match receiver.receive().await {
+            Ok((message, _)) => obey(shell, client, message),
+            Err(error) => return error,
+        }
+    }
+}
+
+fn obey(shell: &Shell, client: ClientId, message: ToPool) {
+    let question = |request: RequestId| Request { client, number: request.0 };
+    let asked = |request: RequestId| Some(question(request));
+    match message {
+        ToPool::Get { request, app_root, options, key } => get(shell, question(request), app_root, *options, key),
+        ToPool::Cancel { request } => shell.tell(Event::Cancelled { request: question(request) }),
+        ToPool::Close { session, how } => {
+            let session = hatchery_pool::SessionId(session.0);
+            shell.state().labels.remove(&session);
+            shell.tell(Event::Closed { client, session, how: translate::close(how) });
+        }
+        ToPool::Reconnect { request, session } => {
+            let session = hatchery_pool::SessionId(session.0);
+            shell.tell(Event::Reconnected { request: question(request), session });
+        }
+        ToPool::Label { session, text } => {
+            if let Some((owner, label)) = shell.state().labels.get_mut(&hatchery_pool::SessionId(session.0)) {
+                if *owner == client {
+                    *label = text.chars().take(LONGEST_LABEL).collect();
+                }
+            }
+        }
+        ToPool::Clear { request } => shell.tell(Event::Clear { request: asked(request) }),
+        ToPool::SetMax { request, max } => match NonZeroU32::new(max) {
+            Some(max) => shell.tell(Event::SetMax { request: asked(request), max }),
+            None => invalid(shell, client, request, "max is 0: a pool needs at least 1 worker process"),
+        },
+        ToPool::SetMaxPerApp { request, max_per_app } => {
+            let max_per_app = NonZeroU32::new(max_per_app);
+            shell.tell(Event::SetMaxPerApp { request: asked(request), max_per_app });
+        }
+        ToPool::SetMaxIdleTime { request, max_idle } => {
+            let max_idle = translate::zero_is_never(max_idle);
+            shell.tell(Event::SetMaxIdleTime { request: asked(request), max_idle });
+        }
+        ToPool::GetActive { request } => figure(shell, client, request, |state| u64::from(state.pool.active())),
+        ToPool::GetCount { request } => figure(shell, client, request, |state| u64::from(state.pool.count())),
+        ToPool::GetSpawnServerPid { request } => {
+            figure(shell, client, request, |state| u64::try_from(state.spawner_pid).unwrap_or_default());
+        }
+        ToPool::Status { request } => match memfd::write(&status::status(&shell.state())) {
+            Ok(payload) => shell.state().send(client, &ToClient::Status { request }, Some(payload.as_fd())),
+            Err(error) => {
+                tracing::warn!("a status can't be sent: {error}");
+                let refusal = Refusal::Overloaded;
+                shell.state().send(client, &ToClient::Refused { request, refusal }, None);
+            }
+        },
+    }
+}
+
+fn get(shell: &Shell, request: Request, root: Vec<u8>, options: AppOptions, key: Option<String>) {
+    if let Err(why) = check_root(&root) {
+        let shown = String::from_utf8_lossy(&root);
+        return invalid(shell, request.client, RequestId(request.number), &format!("{shown}: {why}"));
+    }
+    let wanted = translate::wanted(&options);
+    shell.settle_options(&root, options);
+    shell.tell(Event::Asked { request, root: root.clone(), wanted, key });
+    shell.unsettle_options(&root);
+}
+
+/// An app is named by its absolute, lexically normalised root: two names are two apps.
+fn check_root(root: &[u8]) -> Result<(), &'static str> {
+    let Some(rest) = root.strip_prefix(b"/") else { return Err("an application's root must be an absolute path") };
+    if root.contains(&0) {
+        return Err("a path can't hold a NUL byte");
+    }
+    let normal = rest.is_empty() || rest.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."));
+    if normal {
+        Ok(())
+    } else {
+        Err("an application's root must be normalised: no `.`, `..`, or double or final slash")
+    }
+}
+
+fn invalid(shell: &Shell, client: ClientId, request: RequestId, why: &str) {
+    let refusal = Refusal::Invalid(why.to_owned());
+    shell.state().send(client, &ToClient::Refused { request, refusal }, None);
+}
+
+fn figure(shell: &Shell, client: ClientId, request: RequestId, figure: impl FnOnce(&super::shell::State) -> u64) {
+    let state = shell.state();
+    state.send(client, &ToClient::Figure { request, figure: figure(&state) }, None);
+}

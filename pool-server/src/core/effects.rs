@@ -1,0 +1,229 @@
+//! Carrying out what the pool decides. What fails at once comes back as further events.
+
+use super::connections::Connection;
+use super::shell::{App, Shell, State};
+use super::translate;
+use hatchery_pool::{
+    Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Notice, Path, Refusal, Request,
+    SessionId, StopReason, Time, WorkerId,
+};
+use hatchery_protocol::channel::SendError;
+use hatchery_protocol::client::{self, LeaseId, RequestId, ToClient, Transport};
+use hatchery_protocol::link::{AppNumber, LaunchPlan, ToKeeper, WorkerNumber};
+use hatchery_protocol::memfd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+impl State {
+    pub(super) fn carry_out(&mut self, shell: &Shell, now: Time, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Inspect { app, generation } => self.inspect(app, generation),
+            Effect::Spawn { app, worker, generation: _ } => return self.spawn(shell, app, worker),
+            Effect::Grant { request, session, worker, connection, path } => {
+                return self.grant(request, session, worker, connection, path);
+            }
+            Effect::Refuse { request, refusal } => self.refuse(now, request, &refusal),
+            Effect::Answer { request, answer: Answer::Done } => {
+                self.send(request.client, &ToClient::Done { request: RequestId(request.number) }, None);
+            }
+            Effect::Answer { request, answer: Answer::Refused(refusal) } => self.refuse(now, request, &refusal),
+            Effect::Revoke { connection, client, session, why } => {
+                self.end_connection(connection, session);
+                if let Some(why) = translate::ended(why) {
+                    let (session, lease) = (client::SessionId(session.0), LeaseId(connection.0));
+                    self.send(client, &ToClient::Ended { session, lease, why }, None);
+                }
+            }
+            Effect::Release { connection } => {
+                if let Some(connection) = self.connections.remove(&connection) {
+                    connection.end();
+                }
+            }
+            Effect::Linger { connection } => {
+                if let Some(abandoned) = self.connections.get_mut(&connection) {
+                    abandoned.linger(shell, connection);
+                }
+            }
+            Effect::Drain { worker, why } => {
+                tracing::info!(worker = worker.0, "draining: {}", translate::stop_reason(why));
+            }
+            Effect::Stop { worker, why } => self.stop(worker, why),
+            Effect::Kill { worker, why } => self.kill(worker, why),
+            Effect::Forget { app, root } => {
+                let number = AppNumber(self.number(app.0));
+                self.tell_keeper(&ToKeeper::Forget { app: number }, &[]);
+                self.forget(app, &root);
+            }
+            Effect::Notice(notice) => self.note(&notice),
+            Effect::Ended => shell.end(),
+            // Decided by later work; the pool does not order these yet.
+            Effect::Dump { .. }
+            | Effect::Ping { .. }
+            | Effect::Sample { .. }
+            | Effect::Preload { .. }
+            | Effect::DropPreloader { .. }
+            | Effect::Swap { .. } => {}
+        }
+        None
+    }
+
+    // ── starting ─────────────────────────────────────────────────────────────────────────────────
+
+    fn inspect(&mut self, app: AppId, generation: Generation) {
+        let Some(root) = self.pool.root(app).map(<[u8]>::to_vec) else { return };
+        let options = Box::new(self.options(&root));
+        let name = self.name(&root, &options);
+        self.apps.insert(app, App { name, plan: None, generation });
+        let app = AppNumber(self.number(app.0));
+        self.tell_keeper(&ToKeeper::Inspect { app, root, options }, &[]);
+    }
+
+    /// The generation that waits for an inspection.
+    pub(super) fn inspecting(&self, app: AppId) -> Option<Generation> {
+        self.apps.get(&app).map(|app| app.generation)
+    }
+
+    pub(super) fn keep_plan(&mut self, app: AppNumber, plan: LaunchPlan) -> Option<Event> {
+        let id = AppId(app.0 & u64::from(u32::MAX));
+        let app = self.apps.get_mut(&id)?;
+        let facts = translate::plan(&plan);
+        app.plan = Some(Rc::new(plan));
+        Some(Event::Inspected { app: id, generation: app.generation, plan: facts })
+    }
+
+    fn stop(&mut self, worker: WorkerId, why: StopReason) {
+        tracing::info!(worker = worker.0, "stopping: {}", translate::stop_reason(why));
+        let number = WorkerNumber(self.number(worker.0));
+        if self.workers.order(worker, why, false) {
+            self.tell_keeper(&ToKeeper::Terminate { worker: number }, &[]);
+        }
+    }
+
+    fn kill(&mut self, worker: WorkerId, why: StopReason) {
+        tracing::warn!(worker = worker.0, "killing: {}", translate::stop_reason(why));
+        let number = WorkerNumber(self.number(worker.0));
+        if self.workers.order(worker, why, true) {
+            self.tell_keeper(&ToKeeper::Kill { worker: number }, &[]);
+        }
+    }
+
+    pub(super) fn tell_keeper(&mut self, message: &ToKeeper, descriptors: &[BorrowedFd<'_>]) {
+        if let Err(error) = self.keeper.send(message, descriptors) {
+            // Its reader sees the end of the link; nothing else can be done here.
+            tracing::error!("the keeper can't be told: {error}");
+        }
+    }
+
+    // ── answering ────────────────────────────────────────────────────────────────────────────────
+
+    fn grant(
+        &mut self,
+        request: Request,
+        session: SessionId,
+        worker: WorkerId,
+        connection: ConnectionId,
+        path: Path,
+    ) -> Option<Event> {
+        let failed = |why| Some(Event::ConnectFailed { session, why });
+        let Some(process) = self.workers.get(worker) else { return failed(ConnectFailure::Refused) };
+        let Some(address) = &process.address else { return failed(ConnectFailure::Refused) };
+        let transport = match address {
+            super::address::Address::Unix(_) => Transport::Unix,
+            super::address::Address::Tcp(_) => Transport::Tcp,
+        };
+        let message = ToClient::Session {
+            request: RequestId(request.number),
+            session: client::SessionId(session.0),
+            lease: LeaseId(connection.0),
+            fresh: path == Path::Fresh,
+            pid: process.pid,
+            protocol: process.plan.protocol,
+            transport,
+        };
+        if path == Path::Fresh {
+            match address.connect() {
+                Ok(socket) => self.connections.insert(connection, Connection::new(socket)),
+                Err(why) => return failed(why),
+            };
+        }
+        self.labels.insert(session, (request.client, String::new()));
+        let socket = self.connections.get(&connection).map(Connection::socket);
+        self.send(request.client, &message, socket.filter(|_| path == Path::Fresh));
+        None
+    }
+
+    fn refuse(&mut self, now: Time, request: Request, refusal: &Refusal) {
+        let wire = translate::refusal(refusal, now);
+        let message = ToClient::Refused { request: RequestId(request.number), refusal: wire };
+        let Refusal::SpawnFailed(report) = refusal else { return self.send(request.client, &message, None) };
+        let report = self.report(*report);
+        let payload = report.as_deref().map(memfd::write);
+        match payload {
+            Some(Ok(payload)) => self.send(request.client, &message, Some(payload.as_fd())),
+            // Without a descriptor for the report the refusal itself must still arrive.
+            _ => self.refuse(now, request, &Refusal::Overloaded),
+        }
+    }
+
+    /// To a client that does not keep up nothing more is sent: its task is ended, as if it had gone.
+    pub(super) fn send(&self, client: ClientId, message: &ToClient, descriptor: Option<BorrowedFd<'_>>) {
+        let Some(outgoing) = self.clients.get(&client) else { return };
+        let descriptors: Vec<_> = descriptor.into_iter().collect();
+        match outgoing.send(message, &descriptors) {
+            Ok(()) | Err(SendError::Closed) => {}
+            Err(error) => {
+                tracing::warn!(client = client.0, "given up: {error}");
+                outgoing.give_up();
+            }
+        }
+    }
+
+    fn end_connection(&mut self, connection: ConnectionId, session: SessionId) {
+        self.labels.remove(&session);
+        if let Some(connection) = self.connections.remove(&connection) {
+            connection.end();
+        }
+    }
+
+    // ── telling people ───────────────────────────────────────────────────────────────────────────
+
+    fn note(&self, notice: &Notice) {
+        let name = |app: &AppId| self.apps.get(app).map_or_else(|| app.to_string(), |app| app.name.clone());
+        match notice {
+            Notice::Registered { app } => tracing::debug!(app = name(app), "registered"),
+            Notice::Forgotten { app } => tracing::debug!(app = name(app), "forgotten"),
+            Notice::OptionsIgnored { app } => tracing::warn!(
+                app = name(app),
+                "options that differ from those it was registered with are ignored until it is added anew"
+            ),
+            Notice::WorkerReady { worker, after } => {
+                let pid = self.workers.get(*worker).map_or(0, |worker| worker.pid);
+                tracing::info!(worker = worker.0, pid, "ready after {:.0} ms", after.as_secs_f64() * 1000.0);
+            }
+            Notice::WorkerGone { worker, exit, why } => {
+                let exit = translate::exit_text(*exit);
+                match why {
+                    Some(why) => {
+                        tracing::info!(worker = worker.0, "gone with {exit}: {}", translate::stop_reason(*why))
+                    }
+                    None => tracing::warn!(worker = worker.0, "died with {exit}"),
+                }
+            }
+            Notice::SpawnFailed { app, worker: _, report } => match self.report(*report) {
+                Some(report) => tracing::error!(app = name(app), "{report}"),
+                None => tracing::error!(app = name(app), "a worker could not be started"),
+            },
+            Notice::MinAboveMax { min_total, max } => {
+                tracing::warn!(
+                    "the workers kept at least are {min_total}, and the pool's max is {max}: raise max or lower min"
+                );
+            }
+            Notice::MinPaused { app } => {
+                tracing::warn!(
+                    app = name(app),
+                    "a worker could not be started; its min is kept again from the next get on"
+                );
+            }
+        }
+    }
+}

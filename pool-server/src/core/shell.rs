@@ -1,0 +1,298 @@
+//! The pool, and everything it knows only by number.
+
+use super::Beginning;
+use super::connections::Connection;
+use super::outgoing::Outgoing;
+use super::translate;
+use super::workers::{Workers, WorkersError};
+use hatchery_pool::{AppId, ClientId, ConnectionId, Event, Generation, Pool, ReportId, SessionId, Time};
+use hatchery_protocol::channel::Sender;
+use hatchery_protocol::client::ToClient;
+use hatchery_protocol::config::PoolConfig;
+use hatchery_protocol::link::{AppNumber, LaunchPlan, ToKeeper};
+use hatchery_protocol::options::AppOptions;
+use hatchery_protocol::report::SpawnReport;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// Reports that are kept for refusals that are still to come.
+const REPORTS: usize = 100;
+
+/// A handle on the one shell; every task has one.
+#[derive(Clone)]
+pub(super) struct Shell(Rc<Inner>);
+
+struct Inner {
+    state: RefCell<State>,
+    /// The pool's deadline moved to an earlier moment than `armed`.
+    earlier: Notify,
+    armed: Cell<Option<Time>>,
+    ended: Notify,
+    has_ended: Cell<bool>,
+}
+
+pub(super) struct State {
+    pub(super) pool: Pool,
+    epoch: Instant,
+    /// The upper half of the numbers given to keeper and spawner.
+    pub(super) core: u32,
+    pub(super) config: PoolConfig,
+    pub(super) keeper: Outgoing<ToKeeper>,
+    pub(super) spawner_pid: i32,
+    pub(super) clients: HashMap<ClientId, Outgoing<ToClient>>,
+    last_client: u64,
+    /// What clients said their sessions are doing.
+    pub(super) labels: HashMap<SessionId, (ClientId, String)>,
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) workers: Workers,
+    pub(super) apps: HashMap<AppId, App>,
+    /// How each root is started, as it was first said.
+    options: HashMap<Vec<u8>, AppOptions>,
+    reports: VecDeque<(ReportId, Rc<SpawnReport>)>,
+    last_report: u64,
+    /// The front end closed the door: no new clients.
+    door_closed: bool,
+}
+
+/// What the shell knows of an app that was inspected, or is about to be.
+pub(super) struct App {
+    pub(super) name: String,
+    pub(super) plan: Option<Rc<LaunchPlan>>,
+    pub(super) generation: Generation,
+}
+
+impl Shell {
+    pub(super) fn new(beginning: Beginning, keeper: Sender<ToKeeper>) -> Result<Self, String> {
+        let Beginning { pool, core, folder, spawner_pid, config, .. } = beginning;
+        let privileged = rustix::process::geteuid().is_root();
+        let workers =
+            Workers::new(&folder, format!("{pool}.{core}")).map_err(|error: WorkersError| error.to_string())?;
+        let state = State {
+            pool: Pool::new(translate::settings(&config, privileged)),
+            epoch: Instant::now(),
+            core,
+            config,
+            keeper: Outgoing::new(keeper),
+            spawner_pid,
+            clients: HashMap::new(),
+            last_client: 0,
+            labels: HashMap::new(),
+            connections: HashMap::new(),
+            workers,
+            apps: HashMap::new(),
+            options: HashMap::new(),
+            reports: VecDeque::new(),
+            last_report: 0,
+            door_closed: false,
+        };
+        Ok(Self(Rc::new(Inner {
+            state: RefCell::new(state),
+            earlier: Notify::new(),
+            armed: Cell::new(None),
+            ended: Notify::new(),
+            has_ended: Cell::new(false),
+        })))
+    }
+
+    /// Tells the pool a fact and carries out what it decides. Never waits.
+    pub(super) fn tell(&self, event: Event) {
+        let mut state = self.0.state.borrow_mut();
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = state.now();
+            for effect in state.pool.step(now, event) {
+                // What fails at once is told before anything later.
+                events.extend(state.carry_out(self, now, effect));
+            }
+        }
+        let deadline = state.pool.deadline();
+        drop(state);
+        if deadline.is_some_and(|deadline| self.0.armed.get().is_none_or(|armed| deadline < armed)) {
+            self.0.earlier.notify_one();
+        }
+    }
+
+    /// What tasks may look at and change between two events. Never held across an await.
+    pub(super) fn state(&self) -> std::cell::RefMut<'_, State> {
+        self.0.state.borrow_mut()
+    }
+
+    /// Tells the pool when its deadline has come.
+    pub(super) async fn keep_time(self) {
+        loop {
+            let (deadline, epoch) = {
+                let state = self.state();
+                (state.pool.deadline(), state.epoch)
+            };
+            self.0.armed.set(deadline);
+            match deadline {
+                None => self.0.earlier.notified().await,
+                Some(deadline) => {
+                    let at = tokio::time::Instant::from_std(epoch + deadline.since_start());
+                    tokio::select! {
+                        () = tokio::time::sleep_until(at) => self.tell(Event::Tick),
+                        () = self.0.earlier.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Registers the operator's apps.
+    pub(super) fn register_apps(&self) {
+        let apps = self.state().config.apps.clone();
+        for app in apps {
+            let options = {
+                let mut state = self.state();
+                let options = app.options.over(&state.config.defaults);
+                state.options.insert(app.root.clone(), options.clone());
+                options
+            };
+            self.tell(Event::Added { request: None, root: app.root, settings: translate::app_settings(&options) });
+        }
+    }
+
+    pub(super) fn inspected(&self, app: AppNumber, plan: LaunchPlan) {
+        let inspected = self.state().keep_plan(app, plan);
+        if let Some(event) = inspected {
+            self.tell(event);
+        }
+    }
+
+    pub(super) fn inspect_failed(&self, app: AppNumber, report: SpawnReport) {
+        let app = AppId(app.0 & u64::from(u32::MAX));
+        let (generation, report) = {
+            let mut state = self.state();
+            (state.inspecting(app), state.keep_report(report))
+        };
+        if let Some(generation) = generation {
+            self.tell(Event::InspectFailed { app, generation, report });
+        }
+    }
+
+    pub(super) fn set_spawner_pid(&self, pid: i32) {
+        self.state().spawner_pid = pid;
+    }
+
+    pub(super) fn shut_down(&self) {
+        let grace = self.state().config.drain_timeout;
+        tracing::info!("told to go; open sessions have {grace:?}");
+        self.tell(Event::Ending { grace });
+    }
+
+    /// The keeper is gone, and with it all workers: whoever still holds a connection sees its end now.
+    pub(super) fn abandon_everything(&self) {
+        for (_, connection) in self.state().connections.drain() {
+            connection.end();
+        }
+        self.end();
+    }
+
+    pub(super) fn end(&self) {
+        self.0.has_ended.set(true);
+        self.0.ended.notify_one();
+    }
+
+    pub(super) async fn ended(&self) {
+        while !self.0.has_ended.get() {
+            self.0.ended.notified().await;
+        }
+    }
+
+    // ── clients come and go ──────────────────────────────────────────────────────────────────────
+
+    pub(super) fn add_client(&self, outgoing: Outgoing<ToClient>) -> ClientId {
+        let mut state = self.state();
+        state.last_client += 1;
+        let client = ClientId(state.last_client);
+        state.clients.insert(client, outgoing);
+        client
+    }
+
+    pub(super) fn remove_client(&self, client: ClientId) {
+        self.state().clients.remove(&client);
+        self.tell(Event::ClientGone { client });
+        self.leave_if_alone();
+    }
+
+    /// No new clients can come; those that are there have the drain time.
+    pub(super) fn door_closed(&self) {
+        let grace = {
+            let mut state = self.state();
+            state.door_closed = true;
+            state.config.drain_timeout
+        };
+        self.leave_if_alone();
+        let shell = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(grace).await;
+            tracing::info!("the door has been closed for {grace:?}; the pool ends");
+            shell.tell(Event::Ending { grace: Duration::ZERO });
+        });
+    }
+
+    /// With the door closed and every client gone nobody is left to read an answer.
+    fn leave_if_alone(&self) {
+        let alone = {
+            let state = self.state();
+            state.door_closed && state.clients.is_empty()
+        };
+        if alone {
+            self.tell(Event::Ending { grace: Duration::ZERO });
+        }
+    }
+
+    /// How the app at `root` is started is what the `get` said that makes it known.
+    pub(super) fn settle_options(&self, root: &[u8], options: AppOptions) {
+        let mut state = self.state();
+        if state.pool.app(root).is_none() {
+            let settled = options.over(&state.config.defaults);
+            state.options.insert(root.to_vec(), settled);
+        }
+    }
+
+    /// If the `get` was refused before it made the app known, nothing of it is kept.
+    pub(super) fn unsettle_options(&self, root: &[u8]) {
+        let mut state = self.state();
+        if state.pool.app(root).is_none() {
+            state.options.remove(root);
+        }
+    }
+}
+
+impl State {
+    pub(super) fn now(&self) -> Time {
+        Time::from_start(self.epoch.elapsed())
+    }
+
+    /// The number by which keeper and spawner know one of ours.
+    pub(super) fn number(&self, own: u64) -> u64 {
+        (u64::from(self.core) << 32) | own
+    }
+
+    pub(super) fn options(&self, root: &[u8]) -> AppOptions {
+        self.options.get(root).cloned().unwrap_or_else(|| self.config.defaults.clone())
+    }
+
+    pub(super) fn forget(&mut self, app: AppId, root: &[u8]) {
+        self.apps.remove(&app);
+        self.options.remove(root);
+    }
+
+    pub(super) fn keep_report(&mut self, report: SpawnReport) -> ReportId {
+        self.last_report += 1;
+        let id = ReportId(self.last_report);
+        if self.reports.len() == REPORTS {
+            self.reports.pop_front();
+        }
+        self.reports.push_back((id, Rc::new(report)));
+        id
+    }
+
+    pub(super) fn report(&self, wanted: ReportId) -> Option<Rc<SpawnReport>> {
+        self.reports.iter().find(|(id, _)| *id == wanted).map(|(_, report)| Rc::clone(report))
+    }
+}

@@ -1,0 +1,202 @@
+//! The pool's words from and to the protocol's. The two crates do not know each other; only this file knows both.
+
+use hatchery_pool as pool;
+use hatchery_pool::{Beyond, Concurrency, Gate, Invalid, Parking, StopReason, Time, Wanted};
+use hatchery_protocol::client::{Ended, How, SessionProtocol};
+use hatchery_protocol::config::PoolConfig;
+use hatchery_protocol::link::LaunchPlan;
+use hatchery_protocol::options::AppOptions;
+use hatchery_protocol::refusal::{Refusal, Scope};
+use hatchery_protocol::report::Exit;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Servers that aren't ours close idle connections when they like; the shortest usual time is 2 s.
+const FOREIGN_PARKING: Duration = Duration::from_millis(1500);
+/// When a client of a full queue should come back.
+const QUEUE_RETRY: Duration = Duration::from_secs(5);
+
+pub(super) fn settings(config: &PoolConfig, privileged: bool) -> pool::Settings {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let default = pool::Settings::default();
+    pool::Settings {
+        max: NonZeroU32::new(config.max).unwrap_or(NonZeroU32::MIN),
+        max_queue_total: config.max_queue_total,
+        max_starting: NonZeroU32::new(config.max_starting.unwrap_or(cores)).unwrap_or(NonZeroU32::MIN),
+        defaults: app_settings(&config.defaults),
+        bounded: privileged && !config.trust_clients,
+        apps_under: config.apps_under.clone(),
+        ..default
+    }
+}
+
+/// The operator's word on an app.
+pub(super) fn app_settings(options: &AppOptions) -> pool::AppSettings {
+    let default = pool::AppSettings::default();
+    let wanted = wanted(options);
+    pool::AppSettings {
+        max_per_app: wanted.max_per_app,
+        min: wanted.min.unwrap_or(default.min),
+        concurrency: wanted.concurrency,
+        max_idle: wanted.max_idle.unwrap_or(default.max_idle),
+        max_queue: wanted.max_queue.unwrap_or(default.max_queue),
+        max_queue_wait: wanted.max_queue_wait.unwrap_or(default.max_queue_wait),
+        start_timeout: wanted.start_timeout.unwrap_or(default.start_timeout),
+        drain_timeout: wanted.drain_timeout.unwrap_or(default.drain_timeout),
+        stop_timeout: wanted.stop_timeout.unwrap_or(default.stop_timeout),
+        linger: wanted.linger.unwrap_or(default.linger),
+    }
+}
+
+/// A client's wishes.
+pub(super) fn wanted(options: &AppOptions) -> Wanted {
+    Wanted {
+        max_per_app: options.max_per_app.and_then(NonZeroU32::new),
+        min: options.min,
+        concurrency: options.concurrency.map(concurrency),
+        max_idle: options.max_idle.map(zero_is_never),
+        max_queue: options.max_queue,
+        max_queue_wait: options.max_queue_wait.map(zero_is_never),
+        start_timeout: options.start_timeout,
+        drain_timeout: options.drain_timeout,
+        stop_timeout: options.stop_timeout,
+        linger: options.linger,
+        changes_start: options.start.is_some() || options.environment.is_some() || !options.env.is_empty(),
+    }
+}
+
+pub(super) fn zero_is_never(duration: Duration) -> Option<Duration> {
+    (!duration.is_zero()).then_some(duration)
+}
+
+fn concurrency(sessions: u32) -> Concurrency {
+    NonZeroU32::new(sessions).map_or(Concurrency::Unlimited, Concurrency::Limited)
+}
+
+pub(super) fn plan(plan: &LaunchPlan) -> pool::Plan {
+    let parking = match plan.protocol {
+        SessionProtocol::Session => Parking::Unlimited,
+        _ => Parking::For(FOREIGN_PARKING),
+    };
+    pool::Plan { concurrency: concurrency(plan.concurrency), parking }
+}
+
+pub(super) fn close(how: How) -> pool::Close {
+    match how {
+        How::Kept => pool::Close::Kept,
+        How::Finished => pool::Close::Finished,
+        How::Abandoned => pool::Close::Abandoned,
+    }
+}
+
+pub(super) fn exit(exit: Exit) -> pool::Exit {
+    match exit {
+        Exit::Status(status) => pool::Exit::Status(status),
+        Exit::Signal(signal) => pool::Exit::Signal(signal),
+    }
+}
+
+pub(super) fn exit_text(exit: pool::Exit) -> String {
+    match exit {
+        pool::Exit::Status(status) => format!("exit status {status}"),
+        pool::Exit::Signal(signal) => format!("signal {signal}"),
+    }
+}
+
+/// `None`: the client is not told, since it is gone or knows.
+pub(super) fn ended(why: pool::EndReason) -> Option<Ended> {
+    use pool::EndReason as Why;
+    Some(match why {
+        Why::ClientGone | Why::LingerTimedOut | Why::Cancelled => return None,
+        Why::WorkerGone(_) => Ended::WorkerGone,
+        Why::LeaseEnded => Ended::LeaseEnded,
+        Why::DrainTimedOut => Ended::DrainTimedOut,
+        Why::RequestTimedOut => Ended::RequestTimedOut,
+        Why::Restarted => Ended::Restarted,
+        Why::Operator => Ended::Operator,
+        Why::PoolEnding => Ended::PoolEnding,
+    })
+}
+
+pub(super) fn refusal(refusal: &pool::Refusal, now: Time) -> Refusal {
+    match refusal {
+        pool::Refusal::SpawnFailed(_) => Refusal::SpawnFailed,
+        pool::Refusal::QueueFull { limit, scope } => {
+            let scope = match scope {
+                pool::Scope::App => Scope::App,
+                pool::Scope::Pool => Scope::Pool,
+            };
+            Refusal::QueueFull { limit: *limit, scope, retry_after: QUEUE_RETRY }
+        }
+        pool::Refusal::Disabled { until, why } => {
+            Refusal::Disabled { retry_after: until.map(|until| until.since(now)), why: why.clone() }
+        }
+        pool::Refusal::Stopped => Refusal::Stopped,
+        pool::Refusal::Overloaded => Refusal::Overloaded,
+        pool::Refusal::ShuttingDown => Refusal::ShuttingDown,
+        pool::Refusal::TimedOut { waited } => Refusal::TimedOut { waited: *waited },
+        pool::Refusal::NotAllowed(beyond) => Refusal::NotAllowed(not_allowed(*beyond)),
+        pool::Refusal::Invalid(invalid) => Refusal::Invalid(
+            match invalid {
+                Invalid::Removed => "the application was removed",
+                Invalid::DuplicateRequest => "a question with this number is open already",
+                Invalid::Unknown => "no such application, worker or session",
+                Invalid::NotYours => "this session belongs to another client",
+            }
+            .into(),
+        ),
+    }
+}
+
+fn not_allowed(beyond: Beyond) -> String {
+    match beyond {
+        Beyond::Root => "this privileged pool does not serve that root: register it, start the pool with an \
+                         `apps_under` that holds it, or with `trust_clients`"
+            .into(),
+        Beyond::Start => "how the application is started (start, environment, env) is the operator's to say: \
+                          register it, or start the pool with `trust_clients`"
+            .into(),
+        Beyond::Limit(name) => format!("{name} is larger than the operator allows; leave it out or lower it"),
+    }
+}
+
+pub(super) fn gate(gate: Gate) -> &'static str {
+    match gate {
+        Gate::PoolFull => "pool_full",
+        Gate::AppFull => "app_full",
+        Gate::TooManyStarting => "too_many_starting",
+        Gate::Inspecting => "inspecting",
+        Gate::EnoughStarting => "enough_starting",
+        Gate::Reserved => "reserved",
+        Gate::Disabled => "disabled",
+        Gate::Stopped => "stopped",
+        Gate::Swapping => "swapping",
+        Gate::Ending => "ending",
+    }
+}
+
+pub(super) fn stop_reason(why: StopReason) -> &'static str {
+    match why {
+        StopReason::Idle => "idle for max_idle",
+        StopReason::Evicted => "idle, and another application needs its place",
+        StopReason::Fairness => "another application has waited longer than is fair",
+        StopReason::Surplus => "a limit was lowered",
+        StopReason::Cleared => "the pool was cleared",
+        StopReason::StartUnneeded => "nobody waits for it any more, and another application needs its place",
+        StopReason::StartTimedOut => "not ready within start_timeout",
+        StopReason::SpawnFailed => "it could not start",
+        StopReason::ConnectRefused => "it does not answer at its socket",
+        StopReason::LingerTimedOut => "a client left and it did not finish within linger",
+        StopReason::StopTimedOut => "it did not leave within stop_timeout after TERM",
+        StopReason::MaxRequests => "max_requests",
+        StopReason::MaxLifetime => "max_lifetime",
+        StopReason::MaxMemory => "max_memory",
+        StopReason::RequestTimedOut => "max_request_time",
+        StopReason::PingFailed => "its ping failed",
+        StopReason::OldGeneration => "a newer generation serves",
+        StopReason::Retired => "retired by the operator",
+        StopReason::AppStopped => "the application was stopped",
+        StopReason::AppRemoved => "the application was removed",
+        StopReason::PoolEnding => "the pool ends",
+    }
+}

@@ -1,0 +1,383 @@
+//! A worker process as the core sees it: from `Spawn` to `Exited`.
+
+use super::address::{Address, private_listener};
+use super::output::Output;
+use super::ready::{self, NotifySocket};
+use super::shell::{Shell, State};
+use super::translate;
+use hatchery_pool::{AppId, Event, StopReason, WorkerId};
+use hatchery_protocol::link::{LaunchPlan, Listen, Place, ReadyBy, ToKeeper, WorkerNumber};
+use hatchery_protocol::report::{Exit, SpawnReport, SpawnStep};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, open};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::task::AbortHandle;
+
+/// How long a report waits for the last output of a worker that has exited.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+pub(super) struct Workers {
+    table: BTreeMap<WorkerId, Worker>,
+    /// Where listeners are bound for a moment.
+    sockets: OwnedFd,
+    /// Where notify sockets are.
+    notify: PathBuf,
+    /// `POOL.CORE`
+    mark: String,
+}
+
+/// Why the core can't make its folders.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {error}")]
+pub(super) struct WorkersError {
+    path: PathBuf,
+    error: rustix::io::Errno,
+}
+
+pub(super) struct Worker {
+    /// 0 until it has one.
+    pub(super) pid: i32,
+    pub(super) plan: Rc<LaunchPlan>,
+    /// `None` until the listener that it makes itself was found.
+    pub(super) address: Option<Address>,
+    output: Rc<Output>,
+    notify: Option<NotifySocket>,
+    readiness: Option<AbortHandle>,
+    stage: Stage,
+    /// What it was told, and why; sent again should its process only appear now.
+    order: Option<(StopReason, bool)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Ready,
+    /// The pool knows that it can't become ready.
+    Failed,
+}
+
+impl Workers {
+    pub(super) fn new(folder: &[u8], mark: String) -> Result<Self, WorkersError> {
+        let folder = Path::new(OsStr::from_bytes(folder));
+        let make = |name: &str, mode| {
+            let path = folder.join(name);
+            match mkdirat(CWD, &path, Mode::from_raw_mode(mode)) {
+                Ok(()) => Ok(path),
+                Err(error) => Err(WorkersError { path, error }),
+            }
+        };
+        let sockets = make("core", 0o700)?;
+        let notify = make("notify", 0o711)?;
+        let opened = open(&sockets, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let sockets = opened.map_err(|error| WorkersError { path: sockets, error })?;
+        Ok(Self { table: BTreeMap::new(), sockets, notify, mark })
+    }
+
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Worker> {
+        self.table.get(&worker)
+    }
+
+    /// Notes that a worker was told to leave. True: it has a process that can be told now.
+    pub(super) fn order(&mut self, worker: WorkerId, why: StopReason, kill: bool) -> bool {
+        let Some(worker) = self.table.get_mut(&worker) else { return false };
+        worker.order = Some((why, kill));
+        worker.pid != 0
+    }
+}
+
+impl Worker {
+    fn report(&self, step: SpawnStep, problem: String, remedy: &str) -> SpawnReport {
+        SpawnReport {
+            root: String::from_utf8_lossy(&self.plan.root).into_owned(),
+            step,
+            problem,
+            remedy: remedy.into(),
+            output: self.output.last(),
+            exit: None,
+        }
+    }
+
+    /// Whether its end is the failure of its start, rather than what the pool ordered for other reasons.
+    fn failed_to_start(&self) -> bool {
+        let ordered = self.order.is_some_and(|(why, _)| why != StopReason::StartTimedOut);
+        self.stage == Stage::Starting && !ordered
+    }
+}
+
+impl State {
+    /// Makes what a worker inherits, and asks for it. What fails is the failure of the start.
+    pub(super) fn spawn(&mut self, shell: &Shell, app: AppId, worker: WorkerId) -> Option<Event> {
+        let known = self.apps.get(&app)?;
+        let (name, plan) = (known.name.clone(), Rc::clone(known.plan.as_ref()?));
+        match self.prepare(shell, app, worker, name, &plan) {
+            Ok(()) => None,
+            Err(error) => {
+                let report = self.keep_report(SpawnReport {
+                    root: String::from_utf8_lossy(&plan.root).into_owned(),
+                    step: SpawnStep::Prepare,
+                    problem: format!("sockets and pipes for a worker could not be made: {error}"),
+                    remedy: "raise the pool's limit of open files, or lower max".into(),
+                    output: String::new(),
+                    exit: None,
+                });
+                Some(Event::SpawnFailed { worker, report, gone: true })
+            }
+        }
+    }
+
+    fn prepare(
+        &mut self,
+        shell: &Shell,
+        app: AppId,
+        worker: WorkerId,
+        name: String,
+        plan: &Rc<LaunchPlan>,
+    ) -> std::io::Result<()> {
+        let (listener, address) = match plan.listen {
+            Listen::Fd | Listen::Stdin => {
+                let (listener, address) = private_listener(self.workers.sockets.as_fd())?;
+                (Some(listener), Some(address))
+            }
+            Listen::Port | Listen::Socket => (None, None),
+        };
+        let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let output = Output::capture(name, stdout, stderr)?;
+        let notify = match plan.ready {
+            ReadyBy::Notify => Some(NotifySocket::bind(&self.workers.notify)?),
+            ReadyBy::Probe => None,
+        };
+        let message = ToKeeper::Spawn {
+            worker: WorkerNumber(self.number(worker.0)),
+            app: hatchery_protocol::link::AppNumber(self.number(app.0)),
+            notify: notify.as_ref().map(|socket| socket.path().as_os_str().as_bytes().to_vec()),
+            listener: listener.is_some(),
+        };
+        let given = [Some(stdout_write.as_fd()), Some(stderr_write.as_fd()), listener.as_ref().map(AsFd::as_fd)];
+        let given: Vec<_> = given.into_iter().flatten().collect();
+        self.tell_keeper(&message, &given);
+        let mut process = Worker {
+            pid: 0,
+            plan: Rc::clone(plan),
+            address,
+            output,
+            notify,
+            readiness: None,
+            stage: Stage::Starting,
+            order: None,
+        };
+        if let Some(socket) = &process.notify {
+            let mark = format!("{}.{}", self.workers.mark, worker.0);
+            let waiting = tokio::task::spawn_local(ready::notified(shell.clone(), worker, socket.socket(), mark));
+            process.readiness = Some(waiting.abort_handle());
+        }
+        self.workers.table.insert(worker, process);
+        Ok(())
+    }
+
+    fn worker_mut(&mut self, number: WorkerNumber) -> Option<(WorkerId, &mut Worker)> {
+        let id = WorkerId(number.0 & u64::from(u32::MAX));
+        self.workers.table.get_mut(&id).map(|worker| (id, worker))
+    }
+}
+
+impl Shell {
+    pub(super) fn worker_started(&self, number: WorkerNumber, pid: i32) {
+        let mut state = self.state();
+        let Some((id, worker)) = state.worker_mut(number) else { return };
+        worker.pid = pid;
+        worker.output.set_pid(pid);
+        let message = match (worker.order, worker.plan.ready, worker.plan.listen) {
+            (Some((_, true)), ..) => Some(ToKeeper::Kill { worker: number }),
+            (Some((_, false)), ..) => Some(ToKeeper::Terminate { worker: number }),
+            (None, ReadyBy::Notify, _) => None,
+            (None, ReadyBy::Probe, Listen::Port | Listen::Socket) => Some(ToKeeper::Find { worker: number }),
+            (None, ReadyBy::Probe, Listen::Fd | Listen::Stdin) => {
+                worker.probe(self, id);
+                None
+            }
+        };
+        if let Some(message) = message {
+            state.tell_keeper(&message, &[]);
+        }
+    }
+
+    /// It said `READY=1`.
+    pub(super) fn worker_notified(&self, id: WorkerId) {
+        let listen = {
+            let mut state = self.state();
+            let number = WorkerNumber(state.number(id.0));
+            let Some((_, worker)) = state.worker_mut(number) else { return };
+            worker.notify = None;
+            let listen = worker.plan.listen;
+            if matches!(listen, Listen::Port | Listen::Socket) {
+                state.tell_keeper(&ToKeeper::Find { worker: number }, &[]);
+            }
+            listen
+        };
+        if matches!(listen, Listen::Fd | Listen::Stdin) {
+            self.worker_ready(id);
+        }
+    }
+
+    pub(super) fn listener_found(&self, number: WorkerNumber, place: &Place, socket: Option<OwnedFd>) {
+        let ready = {
+            let mut state = self.state();
+            let Some((id, worker)) = state.worker_mut(number) else { return };
+            worker.address = match (place, socket) {
+                (Place::Port(port), _) => Some(Address::Tcp(*port)),
+                (Place::Path(_), Some(socket)) => Some(Address::Unix(socket)),
+                (Place::Path(_), None) => None,
+            };
+            // That a port accepts connections is its answer.
+            let answered = worker.plan.ready == ReadyBy::Notify || matches!(place, Place::Port(_));
+            if !answered {
+                worker.probe(self, id);
+            }
+            answered.then_some(id)
+        };
+        if let Some(id) = ready {
+            self.worker_ready(id);
+        }
+    }
+
+    pub(super) fn worker_ready(&self, id: WorkerId) {
+        {
+            let mut state = self.state();
+            let Some(worker) = state.workers.table.get_mut(&id) else { return };
+            worker.stage = Stage::Ready;
+            worker.readiness = None;
+        }
+        self.tell(Event::Ready { worker: id });
+    }
+
+    /// It runs, but can't become ready.
+    pub(super) fn worker_useless(&self, number: WorkerNumber, report: SpawnReport) {
+        let failed = {
+            let mut state = self.state();
+            let Some((id, worker)) = state.worker_mut(number) else { return };
+            let output = worker.output.last();
+            worker.stage = Stage::Failed;
+            let root = String::from_utf8_lossy(&worker.plan.root).into_owned();
+            let report = state.keep_report(SpawnReport { output, root, ..report });
+            (id, report)
+        };
+        self.tell(Event::SpawnFailed { worker: failed.0, report: failed.1, gone: false });
+    }
+
+    /// It answers the readiness question with something else than its protocol.
+    pub(super) fn worker_answers_nonsense(&self, id: WorkerId, problem: String, remedy: &str) {
+        let (number, report) = {
+            let state = self.state();
+            let Some(worker) = state.workers.get(id) else { return };
+            (WorkerNumber(state.number(id.0)), worker.report(SpawnStep::Ready, problem, remedy))
+        };
+        self.worker_useless(number, report);
+    }
+
+    /// No process came of it.
+    pub(super) fn worker_not_started(&self, number: WorkerNumber, report: SpawnReport) {
+        let event = {
+            let mut state = self.state();
+            let Some((id, worker)) = state.worker_mut(number) else { return };
+            let ordered = !worker.failed_to_start();
+            let report = SpawnReport { root: String::from_utf8_lossy(&worker.plan.root).into_owned(), ..report };
+            state.remove_worker(id);
+            if ordered {
+                Event::Exited { worker: id, exit: hatchery_pool::Exit::Status(0) }
+            } else {
+                Event::SpawnFailed { worker: id, report: state.keep_report(report), gone: true }
+            }
+        };
+        self.tell(event);
+    }
+
+    pub(super) fn worker_exited(&self, number: WorkerNumber, exit: Exit) {
+        let id = {
+            let mut state = self.state();
+            let Some((id, worker)) = state.worker_mut(number) else { return };
+            if worker.failed_to_start() {
+                // Its last words are still in the pipe.
+                let waiting = tokio::task::spawn_local(self.clone().report_failed_start(id, exit));
+                worker.stop_readiness();
+                drop(waiting);
+                return;
+            }
+            state.remove_worker(id);
+            id
+        };
+        self.tell(Event::Exited { worker: id, exit: translate::exit(exit) });
+    }
+
+    async fn report_failed_start(self, id: WorkerId, exit: Exit) {
+        let output = self.state().workers.get(id).map(|worker| Rc::clone(&worker.output));
+        let Some(output) = output else { return };
+        // A process that escaped may hold the pipe for ever.
+        let _ = tokio::time::timeout(LAST_WORDS, output.closed()).await;
+        let report = {
+            let mut state = self.state();
+            let Some(worker) = state.workers.get(id) else { return };
+            let report = worker.start_report(exit);
+            state.remove_worker(id);
+            state.keep_report(report)
+        };
+        self.tell(Event::SpawnFailed { worker: id, report, gone: true });
+    }
+}
+
+impl Worker {
+    fn probe(&mut self, shell: &Shell, id: WorkerId) {
+        let probing = tokio::task::spawn_local(ready::probe(shell.clone(), id, self.plan.protocol));
+        self.readiness = Some(probing.abort_handle());
+    }
+
+    fn stop_readiness(&mut self) {
+        if let Some(readiness) = self.readiness.take() {
+            readiness.abort();
+        }
+    }
+
+    fn start_report(&self, exit: Exit) -> SpawnReport {
+        let (problem, remedy) = match self.order {
+            Some((StopReason::StartTimedOut, _)) => {
+                (format!("it was not ready within {:?} and was killed", self.plan.start_timeout), self.waits_for())
+            }
+            _ => match exit {
+                Exit::Status(0) => (
+                    "its start command ended at once, with exit status 0".into(),
+                    "a worker must stay in the foreground and serve until it gets TERM: don't let it daemonize",
+                ),
+                exit => (format!("its start command ended before it was ready, with {exit}"), "see its output"),
+            },
+        };
+        SpawnReport { exit: Some(exit), ..self.report(SpawnStep::Ready, problem, remedy) }
+    }
+
+    fn waits_for(&self) -> &'static str {
+        match (self.plan.ready, self.plan.listen) {
+            (ReadyBy::Notify, _) => "it must send READY=1 to NOTIFY_SOCKET, since its manifest says ready = \"notify\"",
+            (_, Listen::Fd) => {
+                "it must accept connections on the socket at descriptor 3 (LISTEN_FDS=1) and answer there"
+            }
+            (_, Listen::Stdin) => {
+                "it must accept connections on the socket that is its standard input, and answer there"
+            }
+            (_, Listen::Port) => "it must listen on 127.0.0.1 at the port in PORT, or {port} in its command",
+            (_, Listen::Socket) => "it must listen at the path {socket} in its command",
+        }
+    }
+}
+
+impl State {
+    fn remove_worker(&mut self, id: WorkerId) {
+        if let Some(mut worker) = self.workers.table.remove(&id) {
+            worker.stop_readiness();
+        }
+    }
+}

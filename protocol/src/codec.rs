@@ -24,7 +24,6 @@ pub const MAX_PACKET: usize = 160 * 1024;
 pub const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
 
 const MAGIC: [u8; 2] = *b"Hy";
-const HEADER: usize = 5;
 const KIND_HELLO: u8 = 0;
 const KIND_MESSAGE: u8 = 1;
 
@@ -127,14 +126,7 @@ pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, DecodeError> {
 /// # Errors
 /// Whatever is wrong with it. The descriptors are closed then.
 pub fn decode<M: Message>(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<(M, Vec<OwnedFd>), DecodeError> {
-    let (wire, kind, body) = split(bytes)?;
-    if wire != WIRE {
-        return Err(DecodeError::Version { theirs: wire });
-    }
-    if kind != KIND_MESSAGE {
-        return Err(DecodeError::OutOfTurn);
-    }
-    let message: M = decode_exactly::<M, MAX_PACKET>(body)?;
+    let message: M = decode_without_descriptors(bytes)?;
     let expected = message.descriptors();
     if descriptors.len() != expected {
         return Err(DecodeError::Descriptors { expected, got: descriptors.len() });
@@ -188,6 +180,3 @@ pub fn encode_payload<T: Serialize>(value: &T) -> Result<Vec<u8>, DecodeError> {
 pub fn decode_payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     decode_exactly::<T, MAX_PAYLOAD>(bytes)
 }
-
-/// The header's length, for whoever fuzzes what is behind it.
-pub const HEADER_LEN: usize = HEADER;

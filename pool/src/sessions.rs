@@ -8,7 +8,7 @@ use crate::event::{Close, ConnectFailure};
 use crate::ids::{AppId, ClientId, ConnectionId, Request, SessionId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::routing;
-use crate::settings::{Concurrency, LEASES_WITHOUT_LIMIT, Parking, Wanted};
+use crate::settings::{AppSettings, Concurrency, LEASES_WITHOUT_LIMIT, Parking, Wanted};
 use crate::time::Time;
 use crate::timers::Timer;
 use std::time::Duration;
@@ -31,8 +31,9 @@ impl Pool {
         {
             return self.grant(waiter, slot, now);
         }
-        match self.queue_limit(app) {
-            Some((limit, scope)) => self.refuse(request, Refusal::QueueFull { limit, scope }),
+        let limit = self.apps.get(&app).and_then(|known| self.queue_limit(&known.settings, self.queue.len(app)));
+        match limit {
+            Some(full) => self.refuse(request, full),
             None => self.queue.insert(waiter),
         }
     }
@@ -51,7 +52,7 @@ impl Pool {
         {
             return Err(Refusal::NotAllowed(beyond));
         }
-        let id = self.register(root, wanted);
+        let id = self.register(root, wanted)?;
         let app = self.apps.get_mut(&id).expect("it was just registered");
         if app.stopped {
             return Err(Refusal::Stopped);
@@ -64,21 +65,25 @@ impl Pool {
     }
 
     /// The app at a root, made known with these options if it is not known yet.
-    fn register(&mut self, root: Vec<u8>, wanted: Wanted) -> AppId {
-        if let Some(id) = self.app(&root) {
-            let app = self.apps.get_mut(&id).expect("every root has its app");
-            if app.origin == Origin::Removed {
-                app.settings = wanted.applied_to(&self.settings.defaults);
-                (app.wanted, app.origin, app.options_ignored) = (wanted, Origin::Client, false);
-                self.notice(Notice::Registered { app: id });
-            } else if app.wanted != wanted && !app.options_ignored {
-                app.options_ignored = true;
-                self.notice(Notice::OptionsIgnored { app: id });
-            }
-            return id;
+    fn register(&mut self, root: Vec<u8>, wanted: Wanted) -> Result<AppId, Refusal> {
+        let Some(id) = self.app(&root) else {
+            let settings = wanted.applied_to(&self.settings.defaults);
+            // Who can't even wait leaves nothing behind.
+            return match self.queue_limit(&settings, 0) {
+                Some(full) => Err(full),
+                None => Ok(self.make_known(App::new(root, settings, wanted, Origin::Client))),
+            };
+        };
+        let app = self.apps.get_mut(&id).expect("every root has its app");
+        if app.origin == Origin::Removed {
+            app.settings = wanted.applied_to(&self.settings.defaults);
+            (app.wanted, app.origin, app.options_ignored) = (wanted, Origin::Client, false);
+            self.notice(Notice::Registered { app: id });
+        } else if app.wanted != wanted && !app.options_ignored {
+            app.options_ignored = true;
+            self.notice(Notice::OptionsIgnored { app: id });
         }
-        let settings = wanted.applied_to(&self.settings.defaults);
-        self.make_known(App::new(root, settings, wanted, Origin::Client))
+        Ok(id)
     }
 
     pub(crate) fn make_known(&mut self, app: App) -> AppId {
@@ -94,14 +99,13 @@ impl Pool {
         id
     }
 
-    /// The limit that keeps one more waiter out.
-    fn queue_limit(&self, app: AppId) -> Option<(u32, Scope)> {
-        let of_app = self.apps.get(&app).map_or(0, |app| app.settings.max_queue);
-        let of_pool = self.settings.max_queue_total;
-        if self.queue.len(app) >= of_app {
-            Some((of_app, Scope::App))
-        } else if self.queue.total() >= of_pool {
-            Some((of_pool, Scope::Pool))
+    /// What keeps one more waiter out of an app's queue.
+    fn queue_limit(&self, of_app: &AppSettings, waiting: u32) -> Option<Refusal> {
+        let total = self.settings.max_queue_total;
+        if waiting >= of_app.max_queue {
+            Some(Refusal::QueueFull { limit: of_app.max_queue, scope: Scope::App })
+        } else if self.queue.total() >= total {
+            Some(Refusal::QueueFull { limit: total, scope: Scope::Pool })
         } else {
             None
         }

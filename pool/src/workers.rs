@@ -165,6 +165,9 @@ impl Pool {
 
     /// Its sessions end with its process.
     pub(crate) fn kill(&mut self, id: WorkerId, why: StopReason, now: Time) {
+        if self.roster.get(id).is_none_or(|worker| worker.phase == Phase::Killed) {
+            return;
+        }
         self.revoke_all(id, Some(Use::Parked), EndReason::LeaseEnded, now);
         self.timers.clear(Timer::Worker(id));
         self.roster.update(id, |worker| {

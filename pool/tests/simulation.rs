@@ -1,0 +1,81 @@
+//! Random histories of a whole pool, each drawn from one seed. `HATCHERY_SEED=n` replays one, `HATCHERY_SEEDS=n`
+//! runs that many.
+
+#[path = "simulation/acts.rs"]
+mod acts;
+#[path = "simulation/books.rs"]
+mod books;
+#[path = "simulation/history.rs"]
+mod history;
+#[path = "simulation/kinds.rs"]
+mod kinds;
+#[path = "simulation/knobs.rs"]
+mod knobs;
+#[path = "simulation/planted.rs"]
+mod planted;
+#[path = "simulation/random.rs"]
+mod random;
+#[path = "simulation/world.rs"]
+mod world;
+
+use kinds::Tally;
+use planted::Bug;
+use std::panic::catch_unwind;
+
+const SEEDS: u64 = 1000;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
+#[test]
+fn nothing_goes_wrong_in_any_history_and_everything_occurs() {
+    if let Some(seed) = number("HATCHERY_SEED") {
+        println!("seed {seed}");
+        let shown = history::run(seed, None).unwrap_or_else(|wrong| panic!("{wrong}"));
+        return shown.tally.print();
+    }
+    let (mut all, mut steps) = (Tally::default(), 0);
+    let seeds = number("HATCHERY_SEEDS").unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        println!("HATCHERY_SEED={seed}");
+        let shown = history::run(seed, None).unwrap_or_else(|wrong| panic!("{wrong}"));
+        all.merge(shown.tally);
+        steps += shown.steps;
+    }
+    all.print();
+    println!("{seeds} seeds, {steps} steps");
+    let wrong = all.wrong();
+    assert!(seeds < SEEDS || wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_seed_means_the_same_history_every_time() {
+    for seed in 0..20 {
+        let steps = || history::run(seed, None).map(|shown| shown.steps);
+        assert_eq!(steps(), steps(), "seed {seed}");
+    }
+}
+
+/// How many seeds it takes to find a bug.
+fn seeds_to_find(bug: Bug) -> u64 {
+    let fails = |seed: &u64| !matches!(catch_unwind(|| history::run(*seed, Some(bug))), Ok(Ok(_)));
+    let found = (0..SEEDS).find(fails).unwrap_or_else(|| panic!("{bug:?} is not found by {SEEDS} seeds"));
+    println!("{bug:?} is found by seed {found}");
+    found
+}
+
+#[test]
+fn one_worker_too_many_is_found() {
+    seeds_to_find(Bug::OffByOne);
+}
+
+#[test]
+fn a_lost_waiter_is_found() {
+    seeds_to_find(Bug::LostWaiter);
+}
+
+#[test]
+fn a_slot_freed_twice_is_found() {
+    seeds_to_find(Bug::DoubleClose);
+}

@@ -1,0 +1,134 @@
+//! One seed from beginning to end: nothing wrong under faults, then everything right after healing.
+
+use crate::books::{Checked, Use};
+use crate::kinds::Tally;
+use crate::planted::Bug;
+use crate::world::World;
+use hatchery_pool::{Event, Request, Time, WorkerState};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What a seed showed.
+pub(crate) struct Shown {
+    pub(crate) tally: Tally,
+    pub(crate) steps: u64,
+}
+
+/// # Errors
+///
+/// What went wrong, and when.
+pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Result<Shown, String> {
+    let mut world = World::new(seed, bug);
+    match live(&mut world) {
+        Ok(()) => Ok(Shown { tally: world.tally, steps: world.steps }),
+        Err(wrong) => Err(format!("seed {seed}, step {}, at {}: {wrong}", world.steps, world.now)),
+    }
+}
+
+fn live(world: &mut World) -> Checked {
+    suffer(world)?;
+    if world.random.percent(15) {
+        return end(world);
+    }
+    heal(world)?;
+    empty(world)?;
+    end(world)
+}
+
+/// Faults of every kind. Every step is checked.
+fn suffer(world: &mut World) -> Checked {
+    for _ in 0..world.knobs.acts {
+        let next = world.now + world.random.millis(0..=world.knobs.gap);
+        world.run_until(next)?;
+        world.act()?;
+    }
+    Ok(())
+}
+
+/// Sessions end and starts succeed: everyone who waits is answered within a bound, whatever one app that is
+/// never left alone asks for.
+fn heal(world: &mut World) -> Checked {
+    world.faults = false;
+    world.restore()?;
+    let waiting: BTreeSet<Request> = world.books.open.keys().copied().collect();
+    // The oldest waiter of all needs at most: to be old enough for fairness, a victim that served long
+    // enough, its drain, its stop, a start; and before those, a start and a stop that hang, left from before.
+    let for_one = Duration::from_secs(30);
+    let bound = world.now + for_one * (waiting.len() as u32 + 2);
+    let hogged = world.random.percent(50);
+    while waiting.iter().any(|request| world.books.open.contains_key(request)) {
+        if world.now > bound {
+            return Err(format!("not answered within {for_one:?} each (invariant 4): {:?}", world.books.open));
+        }
+        go_on(world, hogged)?;
+    }
+    let bound = world.now + for_one * (world.books.open.len() as u32 + 2);
+    while !world.books.open.is_empty() {
+        if world.now > bound {
+            return Err(format!("not answered within {for_one:?} each (invariant 4): {:?}", world.books.open));
+        }
+        go_on(world, false)?;
+    }
+    Ok(())
+}
+
+fn go_on(world: &mut World, hogged: bool) -> Checked {
+    let next = world.now + world.random.millis(1..=100);
+    world.run_until(next)?;
+    if hogged {
+        world.hog()?;
+    }
+    world.close_one()
+}
+
+/// Every client is gone and every app idle past its time: bookkeeping returns to zero.
+fn empty(world: &mut World) -> Checked {
+    for client in std::mem::take(&mut world.clients) {
+        world.tell(Event::ClientGone { client })?;
+    }
+    world.tell(Event::SetMaxIdleTime { request: None, max_idle: Some(Duration::from_secs(1)) })?;
+    let bound = world.now + Duration::from_secs(600);
+    while !world.is_quiet() {
+        if world.now > bound {
+            return Err("not quiet within ten minutes (invariant 9)".into());
+        }
+        world.advance(bound)?;
+    }
+    let left = world.machine.pool.snapshot(world.now);
+    for app in &left.apps {
+        let min = world.knobs.apps.iter().find(|knobs| knobs.root == app.root).and_then(|knobs| knobs.wanted.min);
+        let min = min.unwrap_or(0);
+        let quiet = app.workers.iter().all(|worker| worker.state == WorkerState::Ready && worker.leases == 0);
+        if !quiet || app.workers.len() > min as usize || (min == 0 && !app.registered) {
+            return Err(format!("left over (invariant 9): {app:?}"));
+        }
+    }
+    if left.waiting > 0 || !world.books.connections.is_empty() {
+        return Err(format!("left over (invariant 9): {left:?}"));
+    }
+    Ok(())
+}
+
+/// The pool is told to go.
+fn end(world: &mut World) -> Checked {
+    let grace = if world.random.percent(40) { Duration::ZERO } else { world.random.millis(1..=4000) };
+    world.tell(Event::Ending { grace })?;
+    if grace.is_zero() && !world.sessions(Use::Open).is_empty() {
+        return Err("nobody is left to read an answer, and a session goes on".into());
+    }
+    let bound = world.now + grace + Duration::from_secs(10);
+    if world.random.percent(20) {
+        world.ask()?;
+        world.tell(Event::Ending { grace: grace / 2 })?;
+    }
+    while !world.books.ended {
+        if world.now > bound {
+            return Err(format!("not ended: {:?}", world.machine.pool.snapshot(world.now)));
+        }
+        let next = world.now + Duration::from_millis(50);
+        world.run_until(next)?;
+        world.act()?;
+    }
+    world.run_until(Time::from_start(world.now.since_start() + Duration::from_secs(100)))?;
+    if world.is_quiet() { Ok(()) } else { Err("something is left to do after the end".into()) }
+}

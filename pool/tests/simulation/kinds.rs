@@ -1,0 +1,242 @@
+//! How often everything that can be said was said. Each list is closed: a new variant doesn't compile
+//! before it is named here, and what is built and never occurs fails the run.
+
+use hatchery_pool::{
+    Beyond, Close, ConnectFailure, Effect, EndReason, Event, Gate, Invalid, Notice, Refusal, StopReason,
+};
+use std::collections::BTreeMap;
+
+/// `later` marks what the pool doesn't order yet. Its events are told all the same: they change nothing.
+macro_rules! kinds {
+    ($name:ident: $type:ty { $($label:literal $($later:ident)?: $pattern:pat,)* }) => {
+        pub(crate) mod $name {
+            #[allow(clippy::wildcard_imports)]
+            use super::*;
+            pub(crate) const BUILT: &[(&str, bool)] = &[$(($label, built!($($later)?)),)*];
+            pub(crate) fn name(value: &$type) -> &'static str {
+                match value { $($pattern => $label,)* }
+            }
+        }
+    };
+}
+
+macro_rules! built {
+    () => {
+        true
+    };
+    (later) => {
+        false
+    };
+}
+
+kinds!(event: Event {
+    "Asked": Event::Asked { .. },
+    "Cancelled": Event::Cancelled { .. },
+    "Closed Kept": Event::Closed { how: Close::Kept, .. },
+    "Closed Finished": Event::Closed { how: Close::Finished, .. },
+    "Closed Abandoned": Event::Closed { how: Close::Abandoned, .. },
+    "Reconnected": Event::Reconnected { .. },
+    "ClientGone": Event::ClientGone { .. },
+    "Inspected": Event::Inspected { .. },
+    "InspectFailed": Event::InspectFailed { .. },
+    "Ready": Event::Ready { .. },
+    "SpawnFailed gone": Event::SpawnFailed { gone: true, .. },
+    "SpawnFailed there": Event::SpawnFailed { gone: false, .. },
+    "ConnectFailed Refused": Event::ConnectFailed { why: ConnectFailure::Refused, .. },
+    "ConnectFailed BacklogFull": Event::ConnectFailed { why: ConnectFailure::BacklogFull, .. },
+    "ConnectFailed Exhausted": Event::ConnectFailed { why: ConnectFailure::Exhausted, .. },
+    "Lingered": Event::Lingered { .. },
+    "Exited": Event::Exited { .. },
+    "Sampled": Event::Sampled { .. },
+    "Pinged": Event::Pinged { .. },
+    "FilesChanged": Event::FilesChanged { .. },
+    "SwapDone": Event::SwapDone { .. },
+    "Clear": Event::Clear { .. },
+    "SetMax": Event::SetMax { .. },
+    "SetMaxPerApp": Event::SetMaxPerApp { .. },
+    "SetMaxIdleTime": Event::SetMaxIdleTime { .. },
+    "Added": Event::Added { .. },
+    "Removed": Event::Removed { .. },
+    "Restart": Event::Restart { .. },
+    "StopApp": Event::StopApp { .. },
+    "StartApp": Event::StartApp { .. },
+    "Disable": Event::Disable { .. },
+    "Enable": Event::Enable { .. },
+    "Retire": Event::Retire { .. },
+    "EndSession": Event::EndSession { .. },
+    "Reloaded": Event::Reloaded { .. },
+    "Ending": Event::Ending { .. },
+    "Tick": Event::Tick,
+});
+
+kinds!(effect: Effect {
+    "Inspect": Effect::Inspect { .. },
+    "Spawn": Effect::Spawn { .. },
+    "Grant Fresh": Effect::Grant { path: hatchery_pool::Path::Fresh, .. },
+    "Grant Parked": Effect::Grant { path: hatchery_pool::Path::Parked, .. },
+    "Refuse": Effect::Refuse { .. },
+    "Answer": Effect::Answer { .. },
+    "Revoke": Effect::Revoke { .. },
+    "Release": Effect::Release { .. },
+    "Linger": Effect::Linger { .. },
+    "Drain": Effect::Drain { .. },
+    "Stop": Effect::Stop { .. },
+    "Kill": Effect::Kill { .. },
+    "Dump" later: Effect::Dump { .. },
+    "Ping" later: Effect::Ping { .. },
+    "Sample" later: Effect::Sample { .. },
+    "Preload" later: Effect::Preload { .. },
+    "DropPreloader" later: Effect::DropPreloader { .. },
+    "Swap" later: Effect::Swap { .. },
+    "Forget": Effect::Forget { .. },
+    "Notice": Effect::Notice(_),
+    "Ended": Effect::Ended,
+});
+
+kinds!(refusal: Refusal {
+    "SpawnFailed": Refusal::SpawnFailed(_),
+    "QueueFull App": Refusal::QueueFull { scope: hatchery_pool::Scope::App, .. },
+    "QueueFull Pool": Refusal::QueueFull { scope: hatchery_pool::Scope::Pool, .. },
+    "Disabled": Refusal::Disabled { .. },
+    "Stopped": Refusal::Stopped,
+    "Overloaded": Refusal::Overloaded,
+    "ShuttingDown": Refusal::ShuttingDown,
+    "TimedOut": Refusal::TimedOut { .. },
+    "NotAllowed Root": Refusal::NotAllowed(Beyond::Root),
+    "NotAllowed Start": Refusal::NotAllowed(Beyond::Start),
+    "NotAllowed Limit": Refusal::NotAllowed(Beyond::Limit(_)),
+    "Invalid Removed": Refusal::Invalid(Invalid::Removed),
+    "Invalid DuplicateRequest": Refusal::Invalid(Invalid::DuplicateRequest),
+    "Invalid Unknown": Refusal::Invalid(Invalid::Unknown),
+    "Invalid NotYours": Refusal::Invalid(Invalid::NotYours),
+});
+
+kinds!(end: EndReason {
+    "WorkerGone": EndReason::WorkerGone(_),
+    "ClientGone" later: EndReason::ClientGone,
+    "LeaseEnded": EndReason::LeaseEnded,
+    "DrainTimedOut": EndReason::DrainTimedOut,
+    "LingerTimedOut": EndReason::LingerTimedOut,
+    "RequestTimedOut" later: EndReason::RequestTimedOut,
+    "Restarted" later: EndReason::Restarted,
+    "Operator": EndReason::Operator,
+    "Cancelled" later: EndReason::Cancelled,
+    "PoolEnding": EndReason::PoolEnding,
+});
+
+kinds!(stop: StopReason {
+    "Idle": StopReason::Idle,
+    "Evicted": StopReason::Evicted,
+    "Fairness": StopReason::Fairness,
+    "Surplus": StopReason::Surplus,
+    "Cleared": StopReason::Cleared,
+    "StartUnneeded": StopReason::StartUnneeded,
+    "StartTimedOut": StopReason::StartTimedOut,
+    "SpawnFailed": StopReason::SpawnFailed,
+    "ConnectRefused": StopReason::ConnectRefused,
+    "LingerTimedOut": StopReason::LingerTimedOut,
+    "StopTimedOut": StopReason::StopTimedOut,
+    "MaxRequests" later: StopReason::MaxRequests,
+    "MaxLifetime" later: StopReason::MaxLifetime,
+    "MaxMemory" later: StopReason::MaxMemory,
+    "RequestTimedOut" later: StopReason::RequestTimedOut,
+    "PingFailed" later: StopReason::PingFailed,
+    "OldGeneration" later: StopReason::OldGeneration,
+    "Retired": StopReason::Retired,
+    "AppStopped": StopReason::AppStopped,
+    "AppRemoved": StopReason::AppRemoved,
+    "PoolEnding": StopReason::PoolEnding,
+});
+
+kinds!(gate: Gate {
+    "PoolFull": Gate::PoolFull,
+    "AppFull": Gate::AppFull,
+    "TooManyStarting": Gate::TooManyStarting,
+    "Inspecting": Gate::Inspecting,
+    "EnoughStarting": Gate::EnoughStarting,
+    "Reserved": Gate::Reserved,
+    // Nobody waits for such an app, and nobody waits in such a pool: they are refused at once.
+    "Disabled" later: Gate::Disabled,
+    "Stopped" later: Gate::Stopped,
+    "Swapping" later: Gate::Swapping,
+    "Ending" later: Gate::Ending,
+});
+
+kinds!(notice: Notice {
+    "Registered": Notice::Registered { .. },
+    "Forgotten": Notice::Forgotten { .. },
+    "OptionsIgnored": Notice::OptionsIgnored { .. },
+    "WorkerReady": Notice::WorkerReady { .. },
+    "WorkerGone": Notice::WorkerGone { .. },
+    "SpawnFailed": Notice::SpawnFailed { .. },
+    "MinAboveMax": Notice::MinAboveMax { .. },
+    "MinPaused": Notice::MinPaused { .. },
+});
+
+const LISTS: &[(&str, &[(&str, bool)])] = &[
+    ("event", event::BUILT),
+    ("effect", effect::BUILT),
+    ("refusal", refusal::BUILT),
+    ("end of a connection", end::BUILT),
+    ("stop", stop::BUILT),
+    ("gate", gate::BUILT),
+    ("notice", notice::BUILT),
+];
+
+/// How often each kind occurred.
+#[derive(Default)]
+pub(crate) struct Tally(BTreeMap<(&'static str, &'static str), u64>);
+
+impl Tally {
+    pub(crate) fn event(&mut self, event: &Event) {
+        self.add("event", event::name(event));
+    }
+
+    pub(crate) fn effect(&mut self, effect: &Effect) {
+        self.add("effect", effect::name(effect));
+        match effect {
+            Effect::Refuse { refusal, .. } => self.add("refusal", refusal::name(refusal)),
+            Effect::Revoke { why, .. } => self.add("end of a connection", end::name(why)),
+            Effect::Drain { why, .. } | Effect::Stop { why, .. } | Effect::Kill { why, .. } => {
+                self.add("stop", stop::name(why));
+            }
+            Effect::Notice(notice) => self.add("notice", notice::name(notice)),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn gate(&mut self, gate: &Gate) {
+        self.add("gate", gate::name(gate));
+    }
+
+    fn add(&mut self, list: &'static str, kind: &'static str) {
+        *self.0.entry((list, kind)).or_default() += 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (kind, times) in other.0 {
+            *self.0.entry(kind).or_default() += times;
+        }
+    }
+
+    pub(crate) fn print(&self) {
+        for &(list, kinds) in LISTS {
+            for &(kind, _) in kinds {
+                println!("{:>10} × {list}: {kind}", self.0.get(&(list, kind)).copied().unwrap_or(0));
+            }
+        }
+    }
+
+    /// What is built and never occurred, and what occurred and is said to be for later.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for &(list, kinds) in LISTS {
+            for &(kind, built) in kinds {
+                if built != self.0.contains_key(&(list, kind)) {
+                    wrong.push(format!("{list} {kind}: {}", if built { "never occurred" } else { "is not for later" }));
+                }
+            }
+        }
+        wrong
+    }
+}

@@ -1,0 +1,531 @@
+//! The same for programs without a runtime. Starts no thread, so that a program may fork as it likes; what is
+//! made before a fork belongs to the process that made it, and answers `Forked` in others.
+//!
+//! Any number of threads may use one [`Client`]. One of those that wait reads the channel for all; when it has
+//! its own answer, it wakes another to go on.
+
+use crate::client::{self, TRIES};
+use crate::door::{self, Door, DoorLink, Knock};
+use crate::error::{CallError, CloseError, ConnectError, GetError};
+use crate::line::{Books, Line, Parked, Turn};
+use crate::machine::{Connection, Gone, Granted, Name, Reply};
+use crate::owner::Owner;
+use crate::server::wait_for;
+use crate::stream;
+use crate::ticket::AnyLine;
+use hatchery_protocol::client::{Ended, How, RequestId, SessionId, SessionProtocol, ToPool, Transport};
+use hatchery_protocol::codec::MAX_PACKET;
+use hatchery_protocol::options::AppOptions;
+use hatchery_protocol::packet;
+use hatchery_protocol::status::Status;
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sendmsg};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+pub use crate::ticket::Ticket;
+
+/// The kernel's limit of slices in one call (`IOV_MAX`).
+const SLICES: usize = 1024;
+
+/// A channel to the pool, from which sessions come. Cheap to clone; all clones, in all threads, use the one channel.
+///
+/// When the pool's core is restarted, the client makes itself a new channel and asks again what was not answered.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) line: Line<Arc<OwnedFd>>,
+    /// Held by whoever makes a new channel.
+    reviving: Mutex<()>,
+}
+
+impl Client {
+    pub(crate) fn connect(door: &Arc<Door>, link: DoorLink) -> Result<Self, ConnectError> {
+        let socket = Arc::new(open(door)?);
+        Ok(Self { shared: Arc::new(Shared { line: Line::new(link, socket), reviving: Mutex::new(()) }) })
+    }
+
+    /// A session with the app at `root`, as soon as a worker can serve it. The pool starts workers as needed, and
+    /// bounds how long this may take.
+    ///
+    /// # Errors
+    /// [`GetError`]; nothing was sent to the app then.
+    pub fn get(&self, root: impl AsRef<Path>) -> Result<Session, GetError> {
+        self.shared.get(root.as_ref(), AppOptions::default())
+    }
+
+    /// The same, with options for an app that the pool does not know yet.
+    ///
+    /// # Errors
+    /// [`GetError`]; nothing was sent to the app then.
+    pub fn get_with(&self, root: impl AsRef<Path>, options: &AppOptions) -> Result<Session, GetError> {
+        self.shared.get(root.as_ref(), options.clone())
+    }
+
+    /// Workers with at least one session.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn active(&self) -> Result<u64, CallError> {
+        client::figure(self.shared.call(|request| ToPool::GetActive { request })?)
+    }
+
+    /// Worker processes, whatever their state.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn count(&self) -> Result<u64, CallError> {
+        client::figure(self.shared.call(|request| ToPool::GetCount { request })?)
+    }
+
+    /// The process that starts the workers.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn spawner_pid(&self) -> Result<i32, CallError> {
+        client::pid(self.shared.call(|request| ToPool::GetSpawnServerPid { request })?)
+    }
+
+    /// All apps and workers.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn status(&self) -> Result<Status, CallError> {
+        client::status(self.shared.call(|request| ToPool::Status { request })?)
+    }
+
+    /// Replaces all workers: idle ones go at once, others with their last session.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn clear(&self) -> Result<(), CallError> {
+        client::done(self.shared.call(|request| ToPool::Clear { request })?)
+    }
+
+    /// Workers of all apps together, at most.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn set_max(&self, max: u32) -> Result<(), CallError> {
+        client::done(self.shared.call(|request| ToPool::SetMax { request, max })?)
+    }
+
+    /// Workers of one app, at most; 0: no limit but the pool's.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn set_max_per_app(&self, max_per_app: u32) -> Result<(), CallError> {
+        client::done(self.shared.call(|request| ToPool::SetMaxPerApp { request, max_per_app })?)
+    }
+
+    /// An idle worker leaves after this; zero: never.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn set_max_idle(&self, max_idle: Duration) -> Result<(), CallError> {
+        client::done(self.shared.call(|request| ToPool::SetMaxIdleTime { request, max_idle })?)
+    }
+}
+
+impl Shared {
+    fn get(self: &Arc<Self>, root: &Path, options: AppOptions) -> Result<Session, GetError> {
+        if !self.line.owner.is_here() {
+            return Err(GetError::Forked);
+        }
+        let app_root = client::normalised(root)?;
+        let options = Box::new(options);
+        let mut request = self.ask(|request| ToPool::Get { request, app_root, options, key: None })?;
+        let mut reconnected: Option<Name> = None;
+        let mut tries = TRIES;
+        loop {
+            let (reply, get) = self.answer(request);
+            tries -= 1;
+            let mut granted = match client::judge(reply) {
+                Ok(granted) => granted,
+                // What was refused is a fresh socket: that session is over, another will do.
+                Err(GetError::Refused(_)) if tries > 0 && reconnected.is_some() => {
+                    let name = reconnected.take().expect("just seen");
+                    request = self.ask_again(get, name)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(session) = self.session(&mut granted, tries == 0)? {
+                return Ok(session);
+            }
+            reconnected = Some(granted.name);
+            request = self.ask_again(get, granted.name)?;
+        }
+    }
+
+    /// The session, unless its connection is dead or it has ended already.
+    fn session(self: &Arc<Self>, granted: &mut Granted<Parked>, last: bool) -> Result<Option<Session>, GetError> {
+        let connection = std::mem::replace(&mut granted.connection, Connection::Missing);
+        if !last && self.line.with(|books| books.machine.ended(granted.name)).is_some() {
+            return Ok(None);
+        }
+        let reused = matches!(connection, Connection::Parked(_));
+        let fd = match connection {
+            Connection::Fresh(fd) => fd,
+            Connection::Parked(parked) if parked.is_silent() => match parked {
+                Parked::Fd(fd) => fd,
+                Parked::Stream(_) => return Ok(None),
+            },
+            Connection::Parked(_) | Connection::Missing => return Ok(None),
+        };
+        if let Err(errno) = rustix::io::ioctl_fionbio(&fd, false) {
+            self.line.with(|books| {
+                books.machine.give_back(granted.name, Connection::Missing);
+                books.flush()
+            });
+            return Err(io::Error::from(errno).into());
+        }
+        let ticket = Ticket::new(AnyLine::Blocking(Arc::clone(self)), granted);
+        let owner = self.line.owner;
+        Ok(Some(Session { socket: fd, ticket, owner, reused, spoilt: AtomicBool::new(false) }))
+    }
+
+    fn call(self: &Arc<Self>, message: impl FnOnce(RequestId) -> ToPool) -> Result<Reply<Parked>, CallError> {
+        if !self.line.owner.is_here() {
+            return Err(CallError::Forked);
+        }
+        let request = self.ask(message).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        Ok(self.answer(request).0)
+    }
+
+    fn ask(&self, message: impl FnOnce(RequestId) -> ToPool) -> Result<RequestId, GetError> {
+        self.line.with(|books| {
+            let request = books.machine.ask(message).map_err(|error| GetError::Invalid(error.to_string()))?;
+            books.flush();
+            Ok(request)
+        })
+    }
+
+    fn ask_again(&self, get: ToPool, name: Name) -> Result<RequestId, GetError> {
+        self.line.with(|books| {
+            let request = books.machine.ask_again(get, name).map_err(|error| GetError::Invalid(error.to_string()))?;
+            books.flush();
+            Ok(request)
+        })
+    }
+
+    /// Waits for the answer, reading the channel if no other thread does.
+    fn answer(&self, request: RequestId) -> (Reply<Parked>, ToPool) {
+        let mut waker = None;
+        loop {
+            let step = self.line.with(|books| {
+                let waker = waker.get_or_insert_with(|| Waker::from(Arc::new(Waiting(thread::current()))));
+                match books.turn(request, waker) {
+                    Turn::Answered(reply, message) => {
+                        books.pass_on();
+                        Step::Done(reply, message)
+                    }
+                    Turn::Lost => Step::Revive,
+                    Turn::Waits => match (books.buffer.take(), &books.socket) {
+                        (Some(buffer), Some(socket)) => Step::Read {
+                            socket: Arc::clone(socket),
+                            buffer,
+                            epoch: books.machine.epoch(),
+                            sends: !books.machine.outbox().is_empty(),
+                        },
+                        _ => Step::Follow,
+                    },
+                }
+            });
+            match step {
+                Step::Done(reply, message) => return (reply, message),
+                Step::Revive => self.revive(request),
+                Step::Read { socket, buffer, epoch, sends } => self.read(&socket, buffer, epoch, sends),
+                // Whoever reads, or has the channel lost, wakes this thread.
+                Step::Follow => thread::park(),
+            }
+        }
+    }
+
+    /// Waits for a packet, and takes it in. With something still to send, for room as well.
+    fn read(&self, socket: &OwnedFd, mut buffer: Vec<u8>, epoch: u64, sends: bool) {
+        let ready = if sends { wait_for(socket, PollFlags::IN | PollFlags::OUT, None).map(|_| ()) } else { Ok(()) };
+        let flags = if sends { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+        let mut received = ready.and_then(|()| packet::receive(socket, &mut buffer, flags));
+        if let Err(Errno::CONNRESET) = received {
+            // What was received before the reset comes after it.
+            received = packet::receive(socket, &mut buffer, flags);
+        }
+        self.line.with(|books| {
+            books.buffer = Some(buffer);
+            // A later channel has nothing to do with this packet.
+            if books.machine.epoch() == epoch && !matches!(received, Err(Errno::AGAIN)) {
+                books.take_in(received);
+            }
+            books.flush();
+        });
+    }
+
+    /// Makes a new channel, unless another thread has, or `request` is answered meanwhile.
+    fn revive(&self, request: RequestId) {
+        let _held = self.reviving.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.line.with(|books| books.socket.is_some() || books.machine.is_answered(request)) {
+            return;
+        }
+        let opened = self.line.door.get().and_then(|door| open(&door));
+        self.line.with(|books| match opened {
+            Ok(socket) => books.plug_in(Arc::new(socket)),
+            Err(error) => books.give_up(&Gone::from(error)),
+        });
+    }
+
+    /// Waits until what waits in the outbox is sent, or the channel is gone.
+    pub(crate) fn send_rest(&self) {
+        loop {
+            let full = self.line.with(|books| if books.flush() { None } else { books.socket.clone() });
+            let Some(socket) = full else { return };
+            if wait_for(&socket, PollFlags::OUT, None).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// What a thread that waits does next.
+#[derive(Debug)]
+enum Step {
+    Done(Reply<Parked>, ToPool),
+    Revive,
+    Read { socket: Arc<OwnedFd>, buffer: Vec<u8>, epoch: u64, sends: bool },
+    Follow,
+}
+
+impl Books<Arc<OwnedFd>> {
+    /// If nobody reads the channel and somebody waits, wakes one to read.
+    fn pass_on(&mut self) {
+        if self.buffer.is_some() {
+            self.wake_first();
+        }
+    }
+}
+
+/// A thread that waits for an answer.
+#[derive(Debug)]
+struct Waiting(Thread);
+
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A new channel through the door.
+fn open(door: &Door) -> Result<OwnedFd, ConnectError> {
+    let until = Instant::now() + door::LIMIT;
+    let left = || until.checked_duration_since(Instant::now()).ok_or(ConnectError::TimedOut(door::LIMIT));
+    let mut attempt = 0;
+    loop {
+        let knock = Knock::new()?;
+        let mut crowded = 0;
+        while !knock.try_enter(door)? {
+            thread::sleep(door::pause(crowded).min(left()?));
+            crowded += 1;
+        }
+        let socket = knock.into_ours();
+        match greeting(&socket, left()?)? {
+            Some(packet) => return door::greeted(&packet).map(|()| socket),
+            None if attempt < door::ATTEMPTS => thread::sleep(door::pause(attempt)),
+            None => return Err(ConnectError::PoolGone("it closes every channel before a greeting".into())),
+        }
+        attempt += 1;
+    }
+}
+
+/// The first packet, or none if the channel is closed.
+fn greeting(socket: &OwnedFd, limit: Duration) -> Result<Option<Vec<u8>>, ConnectError> {
+    if !wait_for(socket, PollFlags::IN, Some(limit)).map_err(io::Error::from)? {
+        return Err(ConnectError::TimedOut(door::LIMIT));
+    }
+    let mut packet = vec![0; MAX_PACKET];
+    match packet::receive(socket, &mut packet, RecvFlags::empty()) {
+        Ok(received) => {
+            packet.truncate(received.len);
+            Ok((!packet.is_empty()).then_some(packet))
+        }
+        Err(Errno::CONNRESET) => Ok(None),
+        Err(errno) => Err(io::Error::from(errno).into()),
+    }
+}
+
+/// One use of a worker: a connection to it, to be written and read as its [protocol](Session::protocol) says. Like a
+/// socket of the standard library, a shared reference can be read and written too, by one thread each.
+///
+/// Whoever is done with it calls [`finish`](Session::finish) or [`keep`](Session::keep), once the exchange is
+/// complete; dropping it is [`abandon`](Session::abandon). When the pool ends it, reads still return what the
+/// worker had sent, then the end of file; [`ended`](Session::ended) tells why.
+#[derive(Debug)]
+pub struct Session {
+    socket: OwnedFd,
+    ticket: Ticket,
+    owner: Owner,
+    reused: bool,
+    /// A direction is closed: nothing more can follow on this connection.
+    spoilt: AtomicBool,
+}
+
+impl Session {
+    /// The session, as the pool names it.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.ticket.id()
+    }
+
+    /// The worker's process.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.ticket.pid()
+    }
+
+    /// What the worker speaks.
+    #[must_use]
+    pub fn protocol(&self) -> SessionProtocol {
+        self.ticket.protocol()
+    }
+
+    /// What kind of socket it is.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.ticket.transport()
+    }
+
+    /// Whether the connection was parked: it has carried a session before. A worker that closed it at the same
+    /// moment gives an end of file before any byte; a request that is safe to repeat can be sent again then.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The exchange is complete, and the connection is closed.
+    ///
+    /// # Errors
+    /// In a forked child.
+    pub fn finish(self) -> Result<(), CloseError> {
+        let Self { socket, ticket, .. } = self;
+        let closed = ticket.close(How::Finished, None);
+        drop(socket);
+        closed
+    }
+
+    /// The exchange is complete, to the last byte in both directions, and the connection is parked for the next
+    /// `get` of this client at this worker. If a direction of it is closed, this is [`finish`](Session::finish).
+    ///
+    /// # Errors
+    /// In a forked child.
+    pub fn keep(self) -> Result<(), CloseError> {
+        if self.spoilt.load(Ordering::Relaxed) {
+            return self.finish();
+        }
+        let Self { socket, ticket, .. } = self;
+        ticket.close(How::Kept, Some(Parked::Fd(socket)))
+    }
+
+    /// The exchange is not complete: the worker may still compute for nobody, and the pool waits for it a while.
+    pub fn abandon(self) {
+        drop(self);
+    }
+
+    /// Tells the operator what the session is doing: at most 1,000 bytes, dropped if the pool does not keep up.
+    pub fn label(&self, text: &str) {
+        self.ticket.label(text);
+    }
+
+    /// Why the pool ended the session, if it did. What the worker had sent can still be read then.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.ticket.ended()
+    }
+
+    /// Half-closes the connection: the worker reads an end of file, and can still answer.
+    ///
+    /// # Errors
+    /// What `shutdown(2)` says; in a forked child.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        stream::check(self.owner)?;
+        self.spoil();
+        Ok(rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write)?)
+    }
+
+    /// The socket, and what the session is closed by. The socket is blocking.
+    #[must_use]
+    pub fn into_parts(self) -> (OwnedFd, Ticket) {
+        (self.socket, self.ticket)
+    }
+
+    fn spoil(&self) {
+        self.spoilt.store(true, Ordering::Relaxed);
+    }
+}
+
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Read for &Session {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        stream::check(self.owner)?;
+        let result = rustix::io::read(&self.socket, &mut *buf);
+        if matches!(result, Ok(0)) && !buf.is_empty() || matches!(result, Err(errno) if errno != Errno::INTR) {
+            self.spoil();
+        }
+        Ok(result?)
+    }
+}
+
+impl Write for &Session {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    /// By `sendmsg(2)`, which alone can be kept from raising SIGPIPE.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        stream::check(self.owner)?;
+        let bufs = &bufs[..bufs.len().min(SLICES)];
+        let result = sendmsg(&self.socket, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
+        if matches!(result, Err(errno) if errno != Errno::INTR) {
+            self.spoil();
+        }
+        Ok(result?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Session {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf)
+    }
+}
+
+impl Write for Session {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -113,9 +113,8 @@ impl Random {
         let mut bytes = seed.to_vec();
         if self.below(20) == 0 {
             bytes.truncate(5);
-            bytes.extend((0..self.below(64)).map(|_| 0).collect::<Vec<u8>>());
-            for at in 5..bytes.len() {
-                bytes[at] = self.next() as u8;
+            for _ in 0..self.below(64) {
+                bytes.push(self.next() as u8);
             }
         }
         for _ in 0..=self.below(4) {

@@ -1,1 +1,51 @@
-fn main() {}
+//! The `hatchery` command.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`cli`], [`units`] | the command line, and what people write in it |
+//! | [`serve`] | the web server with a pool inside |
+//! | [`status`], [`admin_place`] | asking a live pool, and finding it |
+//! | [`demo_app`] | the application that is served when there is none |
+
+mod admin_place;
+mod cli;
+mod demo_app;
+mod serve;
+mod status;
+mod units;
+
+use clap::Parser;
+use cli::{Cli, Verb};
+use hatchery_pool_server::{Roles, Spawner};
+use std::process::ExitCode;
+
+const ROLES: Roles = Roles {
+    keeper: &["hatchery", "pool-server", "keeper"],
+    core: &["hatchery", "pool-server", "core"],
+    spawner: Spawner::Own(&["hatchery", "spawner"]),
+};
+
+fn main() -> ExitCode {
+    // A role is taken before anything else happens in the process: keeper and spawner must stay single-threaded.
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    match arguments.first().map(String::as_str) {
+        Some("pool-server") if arguments[1..].iter().all(|a| !a.starts_with('-')) => {
+            return hatchery_pool_server::main(ROLES, &arguments[1..]);
+        }
+        Some("spawner") if arguments.len() == 1 => return hatchery_spawner::main_with_demo_app(),
+        _ => {}
+    }
+    let cli = Cli::parse();
+    match cli.verb {
+        Verb::Serve(options) => serve::run(*options, cli.admin),
+        Verb::Status(options) => status::run(&options, cli.admin),
+        Verb::DemoApp => demo_app::run(),
+        Verb::PoolServer | Verb::Spawner => complain("this is a role that takes no arguments"),
+    }
+}
+
+/// One line on standard error, and the exit status for what failed.
+fn complain(problem: impl std::fmt::Display) -> ExitCode {
+    eprintln!("hatchery: {problem}");
+    ExitCode::FAILURE
+}

@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn connection_cannot_name_the_host_or_the_length_away() {
-        let headers = sent(&[("host", "a"), ("connection", "host, content-length"), ("content-length", "3")], BROWSER, "");
+        let headers =
+            sent(&[("host", "a"), ("connection", "host, content-length"), ("content-length", "3")], BROWSER, "");
         assert_eq!(headers[header::HOST], "a");
         assert_eq!(headers[header::CONTENT_LENGTH], "3");
     }
@@ -246,7 +247,8 @@ mod tests {
 
     #[test]
     fn underscored_look_alikes_are_dropped_and_other_underscores_stay() {
-        let headers = sent(&[("host", "a"), ("x_forwarded_for", "1"), ("content_length", "9"), ("my_header", "1")], BROWSER, "");
+        let headers =
+            sent(&[("host", "a"), ("x_forwarded_for", "1"), ("content_length", "9"), ("my_header", "1")], BROWSER, "");
         assert!(!headers.contains_key("x_forwarded_for"));
         assert!(!headers.contains_key("content_length"));
         assert!(headers.contains_key("my_header"));
@@ -254,10 +256,15 @@ mod tests {
 
     #[test]
     fn a_websocket_is_passed_on_and_h2c_is_not() {
-        let websocket = sent(&[("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")], BROWSER, "");
+        let websocket =
+            sent(&[("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")], BROWSER, "");
         assert_eq!(websocket[header::CONNECTION], "upgrade");
         assert_eq!(websocket[header::UPGRADE], "websocket");
-        let h2c = sent(&[("host", "a"), ("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "x")], BROWSER, "");
+        let h2c = sent(
+            &[("host", "a"), ("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "x")],
+            BROWSER,
+            "",
+        );
         assert!(!h2c.contains_key(header::UPGRADE));
         assert!(!h2c.contains_key("http2-settings"));
     }
@@ -265,9 +272,13 @@ mod tests {
     #[test]
     fn an_answer_loses_what_is_for_one_hop() {
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "5"), ("transfer-encoding", "chunked"), ("etag", "1")]
-        {
+        for (name, value) in [
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "5"),
+            ("transfer-encoding", "chunked"),
+            ("etag", "1"),
+        ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         for_client(&mut headers, false);

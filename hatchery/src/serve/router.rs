@@ -53,10 +53,6 @@ impl Router {
             host_fits && covers(&route.prefix, path)
         })
     }
-
-    pub(crate) fn routes(&self) -> &[Route] {
-        &self.routes
-    }
 }
 
 impl Route {

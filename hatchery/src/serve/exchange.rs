@@ -1,0 +1,249 @@
+//! One HTTP exchange over one session, and what becomes of the session.
+//!
+//! The connection to the worker is driven by whoever waits for the answer, so nothing outlives it: an answer
+//! that is dropped before its end drops the session, which abandons it.
+
+use super::upload::{Source, Upload};
+use bytes::Bytes;
+use hatchery_pool_client::{Ended, Session};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper::http::response;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+
+/// Whether connections to workers are parked for the next session there.
+const KEEP: bool = true;
+
+/// What a worker made of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Answer(Response<WorkerBody>),
+    /// It changed the protocol: what follows on the session is not HTTP. `early` came along with the answer.
+    Switched {
+        head: response::Parts,
+        session: Session,
+        early: Bytes,
+    },
+}
+
+/// There is no answer.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: hyper::Error,
+    /// A byte of the request may have reached the worker.
+    pub(crate) sent: bool,
+    /// A byte of an answer came.
+    pub(crate) received: bool,
+    /// The pool ended the session.
+    pub(crate) ended: Option<Ended>,
+}
+
+/// Sends `request`, whose body is one of `source`'s, and waits for the head of the answer.
+pub(crate) async fn send(session: Session, request: Request<Upload>, source: &Source) -> Result<Outcome, Failure> {
+    let wire = TokioIo::new(Wire { session, sent: false, received: false });
+    let (sender, connection) = match http1::handshake(wire).await {
+        Ok(both) => both,
+        Err(error) => return Err(Failure { error, sent: false, received: false, ended: None }),
+    };
+    let mut exchange = Exchange { connection, sender, over: false };
+    let answer = {
+        let mut answer = pin!(exchange.sender.send_request(request));
+        poll_fn(|context| {
+            let _ = exchange.drive(context);
+            answer.as_mut().poll(context)
+        })
+        .await
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            let wire = exchange.connection.into_parts().io.into_inner();
+            return Err(Failure { error, sent: wire.sent, received: wire.received, ended: wire.session.ended() });
+        }
+    };
+    let (head, incoming) = answer.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        poll_fn(|context| exchange.drive(context)).await;
+        let parts = exchange.connection.into_parts();
+        return Ok(Outcome::Switched { head, session: parts.io.into_inner().session, early: parts.read_buf });
+    }
+    let mut body = WorkerBody { incoming, driver: Some(Driver::of(exchange, source)) };
+    if body.incoming.is_end_stream() {
+        poll_fn(|context| Poll::Ready(body.complete(context))).await;
+    }
+    Ok(Outcome::Answer(Response::from_parts(head, body)))
+}
+
+/// The body of a worker's answer. It holds the session until the answer is complete.
+#[derive(Debug)]
+pub(crate) struct WorkerBody {
+    incoming: Incoming,
+    /// `None` once the answer is complete, or broken.
+    driver: Option<Driver>,
+}
+
+impl WorkerBody {
+    fn complete(&mut self, context: &mut Context<'_>) {
+        match self.driver.take() {
+            Some(Driver::Here(exchange)) => exchange.settle(context),
+            Some(Driver::Apart(complete)) => drop(complete.send(())),
+            None => {}
+        }
+    }
+}
+
+impl Body for WorkerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let mut frame = Pin::new(&mut this.incoming).poll_frame(context);
+        if frame.is_pending()
+            && let Some(Driver::Here(exchange)) = &mut this.driver
+        {
+            let _ = exchange.drive(context);
+            frame = Pin::new(&mut this.incoming).poll_frame(context);
+        }
+        let frame = ready!(frame);
+        match &frame {
+            Some(Ok(_)) if !this.incoming.is_end_stream() => {}
+            // The session's part is over, though the client's may last: a length that is reached is not asked about again.
+            Some(Ok(_)) | None => this.complete(context),
+            Some(Err(_)) => this.driver = None,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.driver.is_none() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// Who drives the connection while the answer's body flows.
+#[derive(Debug)]
+enum Driver {
+    /// The body itself.
+    Here(Box<Exchange>),
+    /// A task, because the request still flows too, and must not wait for a client that doesn't read. It is told
+    /// when the answer is complete; dropping this abandons the session.
+    Apart(oneshot::Sender<()>),
+}
+
+impl Driver {
+    fn of(exchange: Exchange, source: &Source) -> Self {
+        let exchange = Box::new(exchange);
+        if source.is_done() {
+            return Self::Here(exchange);
+        }
+        let (complete, told) = oneshot::channel();
+        tokio::spawn(exchange.drive_apart(told));
+        Self::Apart(complete)
+    }
+}
+
+#[derive(Debug)]
+struct Exchange {
+    connection: Connection<TokioIo<Wire>, Upload>,
+    sender: SendRequest<Upload>,
+    over: bool,
+}
+
+impl Exchange {
+    /// Ready when the connection carries no more messages. Errors reach whoever waits for the answer.
+    fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.over {
+            self.over = self.connection.poll_without_shutdown(context).is_ready();
+        }
+        if self.over { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    async fn drive_apart(mut self: Box<Self>, mut told: oneshot::Receiver<()>) {
+        let complete = poll_fn(|context| {
+            let _ = self.drive(context);
+            Pin::new(&mut told).poll(context)
+        });
+        if complete.await.is_ok() {
+            let mut exchange = Some(self);
+            poll_fn(|context| Poll::Ready(exchange.take().map(|exchange| exchange.settle(context)))).await;
+        }
+    }
+
+    /// The exchange is complete: ends the session, and parks the connection if it can carry another one.
+    fn settle(mut self: Box<Self>, context: &mut Context<'_>) {
+        // Idle means that both messages were framed, sent and read to their ends, and neither side wants to close.
+        let idle = self.drive(context).is_pending() && self.sender.is_ready();
+        let Self { mut connection, sender, .. } = *self;
+        drop(sender);
+        let parked = KEEP && idle && matches!(connection.poll_without_shutdown(context), Poll::Ready(Ok(())));
+        let parts = connection.into_parts();
+        let session = parts.io.into_inner().session;
+        let keep = parked && parts.read_buf.is_empty();
+        let mut told = Box::pin(async move { if keep { session.keep().await } else { session.finish().await } });
+        if told.as_mut().poll(context).is_pending() {
+            tokio::spawn(told);
+        }
+    }
+}
+
+/// A session that knows whether it was used.
+#[derive(Debug)]
+struct Wire {
+    session: Session,
+    sent: bool,
+    received: bool,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.session).poll_read(context, buffer);
+        self.received |= buffer.filled().len() > before;
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.session).poll_write(context, bytes);
+        self.sent |= matches!(written, Poll::Ready(Ok(1..)));
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.session).poll_write_vectored(context, slices);
+        self.sent |= matches!(written, Poll::Ready(Ok(1..)));
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.session.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.session).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.session).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,149 @@
+//! The pool inside the web server: its channel, and a new one whenever the old one is gone.
+
+use hatchery_pool_client::{Client, ConnectError, GetError, PoolServer, Session, ShutdownError};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::RwLock;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// A request waits this long for a pool that comes back.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+/// So many new pools within this time; more is a fault that starting again won't mend.
+const RESTARTS: usize = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// `None` once it was shut down.
+    server: RwLock<Option<PoolServer>>,
+    channel: Mutex<Channel>,
+    /// One connects, the others wait for it.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    client: Option<Client>,
+    /// Counts the channels, so that a broken one is given up once.
+    number: u64,
+}
+
+impl Pool {
+    pub(crate) fn new(server: PoolServer) -> Self {
+        Self {
+            server: RwLock::new(Some(server)),
+            channel: Mutex::new(Channel { client: None, number: 0 }),
+            connecting: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// A session with the app at `root`. A pool that went away meanwhile is waited for: nothing was sent yet.
+    ///
+    /// # Errors
+    /// The pool's own, or that it stays away.
+    pub(crate) async fn get(&self, root: &Path) -> Result<Session, GetError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let gone = match self.client(deadline).await {
+                Ok((client, number)) => match client.get(root).await {
+                    Err(GetError::PoolGone(why)) => {
+                        self.give_up(number);
+                        why
+                    }
+                    answer => return answer,
+                },
+                Err(why) => why,
+            };
+            if Instant::now() >= deadline {
+                return Err(GetError::PoolGone(gone));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn client(&self, deadline: Instant) -> Result<(Client, u64), String> {
+        if let Some(client) = self.open_channel() {
+            return Ok(client);
+        }
+        let _turn = timeout_at(deadline, self.connecting.lock()).await.map_err(|_| "it does not answer".to_owned())?;
+        if let Some(client) = self.open_channel() {
+            return Ok(client);
+        }
+        let connected = async {
+            let server = self.server.read().await;
+            match server.as_ref() {
+                Some(server) => server.connect().await,
+                None => Err(ConnectError::PoolGone("it was shut down".to_owned())),
+            }
+        };
+        let client = match timeout_at(deadline, connected).await {
+            Ok(connected) => connected.map_err(|error| error.to_string())?,
+            Err(_) => return Err("it does not answer".to_owned()),
+        };
+        let mut channel = self.lock();
+        channel.number += 1;
+        channel.client = Some(client.clone());
+        Ok((client, channel.number))
+    }
+
+    fn open_channel(&self) -> Option<(Client, u64)> {
+        let channel = self.lock();
+        Some((channel.client.clone()?, channel.number))
+    }
+
+    fn give_up(&self, number: u64) {
+        let mut channel = self.lock();
+        if channel.number == number {
+            channel.client = None;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Channel> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a new pool whenever the old one is gone. Returns the sentence to end with.
+    pub(crate) async fn keep_alive(&self, restarting: impl Fn(&mut PoolServer) -> Result<(), String>) -> String {
+        let mut restarts: Vec<Instant> = Vec::new();
+        loop {
+            match self.server.read().await.as_ref() {
+                Some(server) => server.gone().await,
+                None => std::future::pending().await,
+            }
+            let now = Instant::now();
+            restarts.retain(|at| now.duration_since(*at) < WINDOW);
+            if restarts.len() >= RESTARTS {
+                return format!(
+                    "the pool ended {} times within {} s; its log says why",
+                    RESTARTS + 1,
+                    WINDOW.as_secs()
+                );
+            }
+            // A fault that lasts a moment shall not use up all attempts.
+            sleep(PAUSE * (1 << restarts.len())).await;
+            restarts.push(now);
+            self.lock().client = None;
+            if let Some(server) = self.server.write().await.as_mut() {
+                match tokio::task::block_in_place(|| restarting(server)) {
+                    Ok(()) => tracing::warn!("the pool was gone; a new one is running"),
+                    Err(error) => tracing::error!("the pool is gone, and no new one could be started: {error}"),
+                }
+            }
+        }
+    }
+
+    /// Ends the pool. Nobody may be in [`Self::keep_alive`] any more.
+    ///
+    /// # Errors
+    /// When it did not go by itself.
+    pub(crate) async fn shut_down(&self, grace: Duration) -> Result<(), ShutdownError> {
+        self.lock().client = None;
+        match self.server.write().await.take() {
+            Some(server) => tokio::task::block_in_place(|| server.shutdown(grace)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The body of a request, on its way to a worker.
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+/// Bodies that say a length up to this are read before a worker is asked for: so many slow clients with small
+/// forms keep no worker busy, and such a request can be sent again.
+const WHOLE: u64 = 64 * 1024;
+
+/// Where the body comes from, for as many attempts as it can serve.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Empty,
+    Whole(Bytes),
+    /// Passed on piece by piece; can't be sent again once a piece was taken.
+    Stream(Arc<Stream>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    state: AtomicU8,
+    /// Here whenever no attempt has it.
+    body: Mutex<Option<Incoming>>,
+}
+
+const UNTOUCHED: u8 = 0;
+const BEGUN: u8 = 1;
+const DONE: u8 = 2;
+const FAILED: u8 = 3;
+
+impl Source {
+    /// # Errors
+    /// The client left before it had sent a small body.
+    pub(crate) async fn of(body: Incoming) -> Result<Self, hyper::Error> {
+        if body.is_end_stream() {
+            return Ok(Self::Empty);
+        }
+        if body.size_hint().upper().is_some_and(|length| length <= WHOLE) {
+            return Ok(Self::Whole(body.collect().await?.to_bytes()));
+        }
+        Ok(Self::Stream(Arc::new(Stream { state: AtomicU8::new(UNTOUCHED), body: Mutex::new(Some(body)) })))
+    }
+
+    /// The body for one attempt; `None` if an earlier one has taken of it.
+    pub(crate) fn body(&self) -> Option<Upload> {
+        match self {
+            Self::Empty => Some(Upload::Whole(None)),
+            Self::Whole(bytes) => Some(Upload::Whole(Some(bytes.clone()))),
+            Self::Stream(stream) => {
+                let body = stream.lock().take()?;
+                Some(Upload::Stream { body: Some(body), stream: stream.clone() })
+            }
+        }
+    }
+
+    /// Nothing is left to be read from the client.
+    pub(crate) fn is_done(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(_) => true,
+            Self::Stream(stream) => stream.state.load(Ordering::Acquire) == DONE,
+        }
+    }
+
+    /// Part of it is gone.
+    pub(crate) fn is_begun(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(_) => false,
+            Self::Stream(stream) => stream.state.load(Ordering::Acquire) != UNTOUCHED,
+        }
+    }
+
+    /// The client left, or sent what is no body.
+    pub(crate) fn has_failed(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(_) => false,
+            Self::Stream(stream) => stream.state.load(Ordering::Acquire) == FAILED,
+        }
+    }
+}
+
+impl Stream {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Incoming>> {
+        self.body.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn set(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+    }
+}
+
+/// The body of one attempt.
+#[derive(Debug)]
+pub(crate) enum Upload {
+    Whole(Option<Bytes>),
+    Stream { body: Option<Incoming>, stream: Arc<Stream> },
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream { body, stream } => {
+                let Some(incoming) = body else { return Poll::Ready(None) };
+                let frame = ready!(Pin::new(&mut *incoming).poll_frame(context));
+                stream.set(match &frame {
+                    Some(Ok(_)) if !incoming.is_end_stream() => BEGUN,
+                    Some(Ok(_)) | None => DONE,
+                    Some(Err(_)) => FAILED,
+                });
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream { body, .. } => body.as_ref().is_none_or(Body::is_end_stream),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream { body, .. } => body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint),
+        }
+    }
+}
+
+impl Drop for Upload {
+    /// An attempt that took nothing leaves the body to the next one.
+    fn drop(&mut self) {
+        if let Self::Stream { body, stream } = self
+            && stream.state.load(Ordering::Acquire) == UNTOUCHED
+        {
+            *stream.lock() = body.take();
+        }
+    }
+}

@@ -53,7 +53,9 @@ pub(crate) struct Shared {
 impl Client {
     pub(crate) fn connect(door: &Arc<Door>, link: DoorLink) -> Result<Self, ConnectError> {
         let socket = Arc::new(open(door)?);
-        Ok(Self { shared: Arc::new(Shared { line: Line::new(link, socket), reviving: Mutex::new(()) }) })
+        let line = Line::new(link);
+        line.with(|books| books.plug_in(socket));
+        Ok(Self { shared: Arc::new(Shared { line, reviving: Mutex::new(()) }) })
     }
 
     /// A session with the app at `root`, as soon as a worker can serve it. The pool starts workers as needed, and

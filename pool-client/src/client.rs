@@ -74,10 +74,8 @@ impl Drop for Plugged {
 impl Client {
     pub(crate) async fn connect(door: &Arc<Door>, link: DoorLink) -> Result<Self, ConnectError> {
         let socket = open(door).await?;
-        let shared = Arc::new_cyclic(|shared| {
-            let plugged = Plugged { socket, reader: spawn_reader(Weak::clone(shared), 0) };
-            Shared { line: Line::new(link, plugged), reviving: Mutex::new(()) }
-        });
+        let shared = Arc::new(Shared { line: Line::new(link), reviving: Mutex::new(()) });
+        shared.line.with(|books| shared.plug_in(books, socket));
         Ok(Self { shared })
     }
 
@@ -252,12 +250,14 @@ impl Shared {
             Err(error) => Err(error),
         };
         self.line.with(|books| match opened {
-            Ok(socket) => {
-                let reader = spawn_reader(Arc::downgrade(self), books.machine.epoch());
-                books.plug_in(Plugged { socket, reader });
-            }
+            Ok(socket) => self.plug_in(books, socket),
             Err(error) => books.give_up(&Gone::from(error)),
         });
+    }
+
+    fn plug_in(self: &Arc<Self>, books: &mut Books<Plugged>, socket: Local<UnixStream>) {
+        let reader = spawn_reader(Arc::downgrade(self), books.machine.epoch());
+        books.plug_in(Plugged { socket, reader });
     }
 
     /// Carries packets between socket and books, until the channel of this epoch is gone.

@@ -2,6 +2,7 @@
 //! other end goes through the door, and the pool's `Hello` comes on our end.
 
 use crate::error::ConnectError;
+use crate::owner::Owner;
 use hatchery_protocol::WIRE;
 use hatchery_protocol::client::ToClient;
 use hatchery_protocol::codec::{self, DecodeError, Hello};
@@ -36,7 +37,7 @@ pub(crate) struct DoorLink {
 }
 
 impl DoorLink {
-    pub(crate) fn new(door: &Arc<Door>) -> Self {
+    fn new(door: &Arc<Door>) -> Self {
         Self { door: Arc::downgrade(door), kept: Arc::default() }
     }
 
@@ -52,6 +53,30 @@ impl DoorLink {
                 "the channel is closed, and the PoolServer that could make a new one is dropped".into(),
             )
         })
+    }
+}
+
+/// The link of each process that shares a `PoolServer` by forks, from the first on: what a child keeps open must
+/// not hang on copies of its parent's clients, which nobody may drop there.
+#[derive(Debug)]
+pub(crate) struct Links {
+    owner: Owner,
+    link: DoorLink,
+    next: OnceLock<Box<Self>>,
+}
+
+impl Links {
+    pub(crate) fn new(door: &Arc<Door>) -> Self {
+        Self { owner: Owner::this_process(), link: DoorLink::new(door), next: OnceLock::new() }
+    }
+
+    /// This process's own.
+    pub(crate) fn own(&self, door: &Arc<Door>) -> &DoorLink {
+        let mut links = self;
+        while !links.owner.is_here() {
+            links = links.next.get_or_init(|| Box::new(Self::new(door)));
+        }
+        &links.link
     }
 }
 

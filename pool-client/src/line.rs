@@ -59,7 +59,7 @@ pub(crate) struct Books<S> {
     /// Who sends the outbox when the socket has room again, if that is not whoever filled it.
     pub(crate) sender: Option<Waker>,
     woken: Vec<Waker>,
-    // Dropped when the books are closed again: dropping it may run code of a runtime.
+    /// Dropped when the books are closed again.
     lost: Option<S>,
 }
 
@@ -73,10 +73,11 @@ pub(crate) enum Turn {
 }
 
 impl<S: AsFd> Line<S> {
-    pub(crate) fn new(door: DoorLink, socket: S) -> Self {
+    /// Without a channel; [`Books::plug_in`] is next.
+    pub(crate) fn new(door: DoorLink) -> Self {
         let books = Books {
             machine: Machine::new(),
-            socket: Some(socket),
+            socket: None,
             buffer: Some(vec![0; MAX_PACKET]),
             waiters: BTreeMap::new(),
             sender: None,
@@ -91,9 +92,11 @@ impl<S: AsFd> Line<S> {
     pub(crate) fn with<R>(&self, look: impl FnOnce(&mut Books<S>) -> R) -> R {
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         let result = look(&mut books);
-        let (woken, lost) = (mem::take(&mut books.woken), books.lost.take());
+        let woken = mem::take(&mut books.woken);
+        // Dropping these may run code of a runtime, and that may come back here.
+        let dropped = (books.lost.take(), books.machine.take_discarded());
         drop(books);
-        drop(lost);
+        drop(dropped);
         woken.into_iter().for_each(Waker::wake);
         result
     }
@@ -218,6 +221,7 @@ impl<S: AsFd> Books<S> {
     pub(crate) fn lose(&mut self, loss: Loss) {
         if let Some(socket) = self.socket.take() {
             self.lost = Some(socket);
+            self.sender = None;
             self.machine.lost(loss);
             self.wake_all();
         }

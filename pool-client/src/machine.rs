@@ -14,6 +14,7 @@ use hatchery_protocol::client::{
 use hatchery_protocol::codec::{self, DecodeError};
 use hatchery_protocol::refusal::Refusal;
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::os::fd::OwnedFd;
 
 /// Channels that may be lost under one question before it is given up: a question that ends the core each time
@@ -35,6 +36,7 @@ pub(crate) struct Machine<C> {
     sessions: BTreeMap<SessionId, Option<Ended>>,
     parked: BTreeMap<LeaseId, C>,
     outbox: VecDeque<Vec<u8>>,
+    discarded: Vec<C>,
 }
 
 /// A question that somebody waits for.
@@ -111,17 +113,18 @@ pub(crate) enum Event {
 }
 
 impl<C> Machine<C> {
-    /// On a channel whose greetings are done.
+    /// Without a channel; [`Machine::resume`] is next.
     pub(crate) fn new() -> Self {
         Self {
             epoch: 0,
-            connected: true,
+            connected: false,
             goodbye: None,
             next_request: 1,
             asked: BTreeMap::new(),
             sessions: BTreeMap::new(),
             parked: BTreeMap::new(),
             outbox: VecDeque::new(),
+            discarded: Vec::new(),
         }
     }
 
@@ -132,6 +135,11 @@ impl<C> Machine<C> {
     /// The packets to send, in order.
     pub(crate) fn outbox(&mut self) -> &mut VecDeque<Vec<u8>> {
         &mut self.outbox
+    }
+
+    /// Connections to be closed: the shell says where, since it can mean more than closing them.
+    pub(crate) fn take_discarded(&mut self) -> Vec<C> {
+        mem::take(&mut self.discarded)
     }
 
     // ---- questions ----
@@ -213,10 +221,11 @@ impl<C> Machine<C> {
         let open = self.is_open(name);
         self.forget_session(name);
         if !open {
+            self.discarded.extend(connection);
             return;
         }
         if let (How::Kept, Some(connection)) = (how, connection) {
-            self.parked.insert(name.lease, connection);
+            self.discarded.extend(self.parked.insert(name.lease, connection));
         }
         self.say(&ToPool::Close { session: name.session, how });
     }
@@ -268,7 +277,7 @@ impl<C> Machine<C> {
             fds.clear();
             codec::decode_without_descriptors(packet)
         } else {
-            codec::decode::<ToClient>(packet, std::mem::take(&mut fds)).map(|(message, received)| {
+            codec::decode::<ToClient>(packet, mem::take(&mut fds)).map(|(message, received)| {
                 fds = received;
                 message
             })
@@ -300,7 +309,7 @@ impl<C> Machine<C> {
                 self.answer(request, |message| matches!(message, ToPool::Status { .. }), reply)
             }
             ToClient::Ended { session, lease, why } => {
-                self.parked.remove(&lease);
+                self.discarded.extend(self.parked.remove(&lease));
                 if let Some(ended) = self.sessions.get_mut(&session) {
                     ended.get_or_insert(why);
                 }
@@ -365,19 +374,23 @@ impl<C> Machine<C> {
 
     // ---- the channel's end and the next one ----
 
-    /// The channel is gone, and with it all its sessions. What is unanswered waits for [`Machine::resume`] or
+    /// There is no channel any more, and none of its sessions. What is unanswered waits for [`Machine::resume`] or
     /// [`Machine::give_up`], unless the pool ended the channel with words, or broke it.
     pub(crate) fn lost(&mut self, loss: Loss) {
         self.epoch += 1;
         self.connected = false;
         self.sessions.clear();
-        self.parked.clear();
+        self.discarded.extend(mem::take(&mut self.parked).into_values());
         self.outbox.clear();
         for asked in self.asked.values_mut() {
             asked.reconnecting = None;
             asked.losses += 1;
             // Its holder has not seen it, and nothing was sent on it.
-            asked.answer.take_if(|answer| matches!(answer, Reply::Session(_)));
+            if let Some(Reply::Session(granted)) = asked.answer.take_if(|answer| matches!(answer, Reply::Session(_)))
+                && let Connection::Parked(connection) = granted.connection
+            {
+                self.discarded.push(connection);
+            }
             if asked.losses >= LOSSES {
                 let why = format!("its core ended {LOSSES} times while this was asked of it");
                 asked.answer.get_or_insert(Reply::Gone(Gone { why }));

@@ -3,7 +3,7 @@
 use crate::blocking;
 use crate::builder::Builder;
 use crate::client::Client;
-use crate::door::{Door, DoorLink};
+use crate::door::{Door, DoorLink, Links};
 use crate::error::{ConnectError, ShutdownError, StartError};
 use crate::locate::Executable;
 use crate::owner::{Local, Owner};
@@ -42,7 +42,7 @@ const DYING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct PoolServer {
     door: Arc<Door>,
-    link: DoorLink,
+    links: Links,
     keeper: Keeper,
     builder: Builder,
     owner: Owner,
@@ -65,8 +65,8 @@ impl PoolServer {
     pub(crate) fn start(builder: Builder) -> Result<Self, StartError> {
         let (door, keeper) = open(&builder)?;
         let door = Arc::new(door);
-        let link = DoorLink::new(&door);
-        Ok(Self { door, link, keeper, builder, owner: Owner::this_process() })
+        let links = Links::new(&door);
+        Ok(Self { door, links, keeper, builder, owner: Owner::this_process() })
     }
 
     /// A new channel to the pool, for this tokio runtime, which must have I/O and time enabled.
@@ -86,7 +86,7 @@ impl PoolServer {
     }
 
     fn link(&self) -> DoorLink {
-        self.link.clone()
+        self.links.own(&self.door).clone()
     }
 
     /// The keeper's process, of which all workers are children.
@@ -105,7 +105,7 @@ impl PoolServer {
     /// themselves a new channel when the pool's core is restarted: what they need of the door stays open until the
     /// last of them is dropped.
     pub fn detach(self) {
-        self.link.keep(Arc::clone(&self.door));
+        self.link().keep(Arc::clone(&self.door));
     }
 
     /// A new pool with the same settings. Clients of the old one stay with that: connect anew.

@@ -72,7 +72,6 @@ impl Session {
     ///
     /// # Errors
     /// In a forked child.
-    #[allow(clippy::unused_async, reason = "a channel that makes its callers wait stays possible")]
     pub async fn finish(self) -> Result<(), CloseError> {
         let Self { stream, ticket, .. } = self;
         let closed = ticket.close(How::Finished, None);

@@ -1,5 +1,6 @@
 //! One app: its limits, and what is known about its code.
 
+use crate::effect::{Invalid, Refusal};
 use crate::ids::Generation;
 use crate::settings::{AppSettings, Plan, Wanted};
 use std::num::NonZeroU32;
@@ -81,6 +82,17 @@ impl App {
         if self.inspection != Inspection::Unknown {
             self.generation = Generation(self.generation.0 + 1);
             self.inspection = Inspection::Unknown;
+        }
+    }
+
+    /// Why nobody is served now, whatever there is room for.
+    pub(crate) fn closed(&self) -> Option<Refusal> {
+        if self.origin == Origin::Removed {
+            Some(Refusal::Invalid(Invalid::Removed))
+        } else if self.stopped {
+            Some(Refusal::Stopped)
+        } else {
+            self.disabled.clone().map(|why| Refusal::Disabled { until: None, why })
         }
     }
 

@@ -20,6 +20,7 @@ mod roster;
 mod timers;
 
 // The machine, and what it does with events: `step` and `settle` in `pool` hold the control flow.
+mod asking;
 mod operator;
 mod pool;
 mod sessions;

@@ -191,25 +191,25 @@ fn for_min(pool: &Pool) -> Option<Move> {
     })
 }
 
-/// The apps that somebody waits for and that have no worker which serves or will, longest waiting first.
-fn unstaffed(pool: &Pool) -> Vec<Want> {
+/// The app that has waited longest without any worker that serves or will, and without room on its way.
+/// If nobody makes room for this one, then for no other: whoever came later has fewer victims.
+fn left_out(pool: &Pool) -> Option<Want> {
     let wants = pool.queue.apps().filter_map(|app| Want::of(pool, app));
     let mut unstaffed: Vec<Want> = wants.filter(|want| !want.staffed).collect();
-    unstaffed.sort_by_key(|want| want.oldest);
-    unstaffed
-}
-
-fn for_fairness(pool: &Pool, now: Time) -> Option<Move> {
-    let unstaffed = unstaffed(pool);
+    unstaffed.sort_by_key(|want| (want.oldest, want.app));
     if unstaffed.is_empty() {
         return None;
     }
     let staying = pool.roster.live();
     let idle = pool.roster.idle().filter(|&id| is_dispensable(pool, id)).count();
     let coming = pool.settings.max.get().saturating_sub(staying) as usize + idle;
-    let unfair = unstaffed.iter().skip(coming).filter(|want| want.oldest + pool.settings.fair_wait <= now);
-    let victim = unfair.filter_map(|want| victims(pool, want).filter(|victim| victim.from <= now).max()).next();
-    victim.map(|victim| Move::Drain(victim.worker, StopReason::Fairness))
+    unstaffed.get(coming).copied()
+}
+
+fn for_fairness(pool: &Pool, now: Time) -> Option<Move> {
+    let want = left_out(pool).filter(|want| want.oldest + pool.settings.fair_wait <= now)?;
+    let victim = victims(pool, &want).filter(|victim| victim.from <= now).max()?;
+    Some(Move::Drain(victim.worker, StopReason::Fairness))
 }
 
 /// A worker that may be drained for an app that waits. Greater is likelier.
@@ -246,15 +246,17 @@ fn victims(pool: &Pool, want: &Want) -> impl Iterator<Item = Victim> {
 
 /// When the next move may become possible though nothing happens.
 pub(crate) fn opens_by_itself(pool: &Pool, now: Time) -> Option<Time> {
+    if pool.phase != Phase::Running || pool.queue.total() == 0 {
+        return None;
+    }
     let fair_wait = pool.settings.fair_wait;
-    let unstaffed = if pool.phase == Phase::Running { unstaffed(pool) } else { Vec::new() };
-    let starts = pool.roster.starting().iter().filter_map(|&id| Some(pool.roster.get(id)?.started + fair_wait));
-    let starts: Option<Time> = if unstaffed.is_empty() { None } else { starts.filter(|&at| at > now).min() };
-    let waits = unstaffed.iter().flat_map(|want| {
-        let fair = std::iter::once(want.oldest + fair_wait);
-        fair.chain(victims(pool, want).map(|victim| victim.from)).filter(|&at| at > now)
+    let victim = left_out(pool).and_then(|want| {
+        let first = victims(pool, &want).map(|victim| victim.from).min()?;
+        Some(first.max(want.oldest + fair_wait))
     });
-    waits.chain(starts).min()
+    // Starts that have taken longer than is fair don't count against apps without a worker.
+    let starts = pool.roster.starting().iter().filter_map(|&id| Some(pool.roster.get(id)?.started + fair_wait));
+    victim.into_iter().chain(starts).filter(|&at| at > now).min()
 }
 
 /// A worker that goes because a limit was lowered: of this app, or of any if it is the pool's.

@@ -27,8 +27,10 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) fn set(&mut self, timer: Timer, at: Time) {
-        if let Some(before) = self.due.insert(timer, at) {
-            self.order.remove(&(before, timer));
+        match self.due.insert(timer, at) {
+            Some(before) if before == at => return,
+            Some(before) => _ = self.order.remove(&(before, timer)),
+            None => {}
         }
         self.order.insert((at, timer));
     }

@@ -1,1 +1,69 @@
+//! From a launch plan to a process: looks into app roots, starts workers, finds the listeners that workers make
+//! themselves. Mechanism only: what is started, and when, the pool decides.
+//!
+//! One thread, no runtime, because this process forks. It waits in one place, `poll(2)` in [`serve`], and is
+//! never in reach of what could make it wait elsewhere: every path below an app root is touched by a forked
+//! child (an [`errand`], or the worker before its exec), which can be killed when it hangs.
+//!
+//! ```text
+//! keeper ──(descriptor 3)── spawner ──▶ errand            looks, answers, ends: the spawner's child
+//!    │                          └─────▶ (intermediate) ─▶ worker
+//!    └── parent of ◀───────────────────────────────────────┘
+//! ```
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`startup`] | what must hold before the first message: descriptor 3, signals, session |
+//! | [`serve`] | the loop, and what each message does |
+//! | [`phase`] | which message is permitted when |
+//! | [`outbox`] | answers that wait for the keeper to read |
+//! | [`errand`] | short-lived children that touch what could hang, and their answers |
+//! | [`inspect`], [`manifest`], [`folder`] | how an app is started: from its root, its `hatchery.toml` |
+//! | [`launch`] | one start, from a plan to `Started` or `SpawnFailed` |
+//! | [`child`] | what runs between fork and exec, and nothing else |
+//! | [`environment`] | a worker's environment |
+//! | [`place`] | ports and socket folders of workers that make their own listener |
+//! | [`find`], [`tcp`], [`socket`] | looking for that listener |
+//! | [`reports`] | sentences for people |
+//! | [`sweep`] | when the keeper is gone |
 
+mod child;
+mod environment;
+mod errand;
+mod find;
+mod folder;
+mod inspect;
+mod launch;
+mod manifest;
+mod outbox;
+mod phase;
+mod place;
+mod reports;
+mod serve;
+mod startup;
+mod sweep;
+
+use std::process::ExitCode;
+
+/// The stand-alone `spawner` executable, which has no demo app inside.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(startup::DemoApp::Absent)
+}
+
+/// The role inside an executable that runs the demo app when it is called with the argument `demo-app`.
+#[must_use]
+pub fn main_with_demo_app() -> ExitCode {
+    run(startup::DemoApp::InThisExecutable)
+}
+
+fn run(demo_app: startup::DemoApp) -> ExitCode {
+    let result = startup::start(demo_app).map_err(|error| error.to_string());
+    match result.and_then(|spawner| serve::serve(spawner).map_err(|error| error.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("spawner: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

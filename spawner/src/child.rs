@@ -1,0 +1,462 @@
+//! What runs between fork and exec, and nothing else. Everything it needs is made before the fork: from there on
+//! only async-signal-safe calls, no allocation, no way back.
+//!
+//! Two forks, so that the keeper becomes the worker's parent: the process between the two ends at once.
+
+use libc::{c_char, c_int, pid_t};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// Where the failure was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    Fork,
+    /// The keeper did not become the parent.
+    Parent,
+    Session,
+    Descriptors,
+    Limit,
+    Directory,
+    DeathSignal,
+    Execute,
+}
+
+impl Stage {
+    fn from(byte: u8) -> Option<Self> {
+        [
+            Self::Fork,
+            Self::Parent,
+            Self::Session,
+            Self::Descriptors,
+            Self::Limit,
+            Self::Directory,
+            Self::DeathSignal,
+            Self::Execute,
+        ]
+        .into_iter()
+        .find(|stage| *stage as u8 == byte)
+    }
+}
+
+/// What the new process says, one packet each. The end of the channel says that the program is executing.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Pid(pid_t),
+    Failed(Failure),
+}
+
+/// Why there is no worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) stage: Stage,
+    pub(crate) errno: i32,
+    /// Which of the candidates, or of the levels of the directory, it is about.
+    pub(crate) index: usize,
+    /// The mode of what is there; 0: nothing is.
+    pub(crate) mode: u32,
+    /// The file's first bytes.
+    pub(crate) head: Vec<u8>,
+}
+
+const FAILURE_HEADER: usize = 12;
+const HEAD: usize = 256;
+/// The longest word in bytes.
+pub(crate) const WORD: usize = FAILURE_HEADER + HEAD;
+
+impl Word {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0, pid @ ..] => Some(Self::Pid(pid_t::from_ne_bytes(pid.try_into().ok()?))),
+            [1, stage, i0, i1, e0, e1, e2, e3, m0, m1, m2, m3, head @ ..] => Some(Self::Failed(Failure {
+                stage: Stage::from(*stage)?,
+                index: usize::from(u16::from_ne_bytes([*i0, *i1])),
+                errno: i32::from_ne_bytes([*e0, *e1, *e2, *e3]),
+                mode: u32::from_ne_bytes([*m0, *m1, *m2, *m3]),
+                head: head.to_vec(),
+            })),
+            _ => None,
+        }
+    }
+}
+
+/// What is executed.
+#[derive(Debug)]
+pub(crate) enum Image {
+    /// The first of these paths that is there.
+    Paths(Vec<CString>),
+    /// An executable that is open already.
+    Open(OwnedFd),
+}
+
+/// A worker's process before it is one.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) keeper: pid_t,
+    /// Our end of the channel that carries [`Word`]s.
+    pub(crate) words: OwnedFd,
+    pub(crate) stdin: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    /// For descriptor 3.
+    pub(crate) listener: Option<OwnedFd>,
+    /// The working directory, and before it all of its parents, from the top.
+    pub(crate) levels: Vec<CString>,
+    pub(crate) image: Image,
+    pub(crate) arguments: Pointers,
+    pub(crate) environment: Pointers,
+    /// Which entry of the environment ends in room for the process's own id.
+    pub(crate) own_pid_entry: Option<usize>,
+    pub(crate) soft_limit: Option<u64>,
+}
+
+/// A null-terminated array of strings, as `execve(2)` wants it.
+#[derive(Debug)]
+pub(crate) struct Pointers {
+    strings: Vec<Vec<u8>>,
+    pointers: Vec<*mut c_char>,
+}
+
+impl Pointers {
+    pub(crate) fn new(strings: Vec<CString>) -> Self {
+        // Bytes rather than `CString`, since one of them is completed after the fork.
+        let mut strings: Vec<Vec<u8>> = strings.into_iter().map(CString::into_bytes_with_nul).collect();
+        let mut pointers: Vec<*mut c_char> = strings.iter_mut().map(|string| string.as_mut_ptr().cast()).collect();
+        pointers.push(std::ptr::null_mut());
+        Self { strings, pointers }
+    }
+
+    fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr().cast()
+    }
+}
+
+/// Digits of the largest process id there can be.
+pub(crate) const PID_DIGITS: usize = 10;
+
+/// Starts it, and answers with the process between, which ends in a moment. The rest comes as [`Word`]s.
+///
+/// # Errors
+/// When the process limit is reached, or memory is short.
+pub(crate) fn start(prepared: &mut Prepared) -> io::Result<pid_t> {
+    // SAFETY: this process has one thread, and the child runs only what is below in this file.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => between(prepared),
+        pid => Ok(pid),
+    }
+}
+
+fn between(prepared: &mut Prepared) -> ! {
+    // SAFETY: as above.
+    match unsafe { libc::fork() } {
+        -1 => fail(prepared.words.as_raw_fd(), Stage::Fork, errno()),
+        0 => worker(prepared),
+        pid => {
+            let mut word = [0; 1 + size_of::<pid_t>()];
+            word[1..].copy_from_slice(&pid.to_ne_bytes());
+            say(prepared.words.as_raw_fd(), &word);
+            leave(0)
+        }
+    }
+}
+
+fn worker(prepared: &mut Prepared) -> ! {
+    let words = prepared.words.as_raw_fd();
+    if !parent_became(prepared.keeper) {
+        fail(words, Stage::Parent, libc::ESRCH);
+    }
+    // SAFETY: no memory is involved. The worker leads its session, hence its process group: both have its pid.
+    if unsafe { libc::setsid() } == -1 {
+        fail(words, Stage::Session, errno());
+    }
+    default_signals();
+    let words = match place_descriptors(prepared) {
+        Ok(words) => words,
+        Err(errno) => fail(words, Stage::Descriptors, errno),
+    };
+    if let Some(limit) = prepared.soft_limit
+        && !lower_file_limit(limit)
+    {
+        fail(words, Stage::Limit, errno());
+    }
+    // SAFETY: no memory is involved.
+    unsafe { libc::umask(0o022) };
+    enter(prepared, words);
+    // Last, since it is of no use before the parent is the keeper; and then the parent may just have gone.
+    // SAFETY: no memory is involved.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == -1 {
+        fail(words, Stage::DeathSignal, errno());
+    }
+    // SAFETY: no memory is involved.
+    if unsafe { libc::getppid() } != prepared.keeper {
+        leave(1);
+    }
+    write_own_pid(prepared);
+    execute(prepared, words)
+}
+
+/// Waits until the process between has gone, at most a second or two.
+fn parent_became(keeper: pid_t) -> bool {
+    const TRIES: u32 = 1100;
+    for attempt in 0..TRIES {
+        // SAFETY: no memory is involved.
+        if unsafe { libc::getppid() } == keeper {
+            return true;
+        }
+        if attempt < 100 {
+            // SAFETY: no memory is involved.
+            unsafe { libc::sched_yield() };
+        } else {
+            let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+            // SAFETY: `pause` outlives the call, and the rest of an interrupted sleep is not asked for.
+            unsafe { libc::nanosleep(&raw const pause, std::ptr::null_mut()) };
+        }
+    }
+    false
+}
+
+/// What is ignored stays ignored over an exec, and so does a mask.
+fn default_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // Refused for KILL, STOP and those of the C library, which are as they should be.
+        // SAFETY: the default action runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: all bytes zero is a valid `sigset_t`, and `sigemptyset` initialises it anyway.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Puts each descriptor at its number and closes all others for good, so that a program that takes long to load
+/// holds nothing of the spawner's. Answers with the new number of our end of the words' channel.
+///
+/// First everything goes above the numbers in use here, or one `dup2` could destroy the source of the next.
+fn place_descriptors(prepared: &mut Prepared) -> Result<RawFd, c_int> {
+    const WORDS: RawFd = 4;
+    const IMAGE: RawFd = 5;
+    let stdin = above(prepared.stdin.as_raw_fd())?;
+    let stdout = above(prepared.stdout.as_raw_fd())?;
+    let stderr = above(prepared.stderr.as_raw_fd())?;
+    let listener = prepared.listener.as_ref().map(|listener| above(listener.as_raw_fd())).transpose()?;
+    let words = above(prepared.words.as_raw_fd())?;
+    let image = match &prepared.image {
+        Image::Open(image) => Some(above(image.as_raw_fd())?),
+        Image::Paths(_) => None,
+    };
+    for (from, to) in [(Some(stdin), 0), (Some(stdout), 1), (Some(stderr), 2), (listener, 3)] {
+        put(from, to, 0)?;
+        if from.is_some() {
+            // Programs expect to wait in `accept` and `write`.
+            blocking(to)?;
+        }
+    }
+    put(Some(words), WORDS, libc::O_CLOEXEC)?;
+    put(image, IMAGE, libc::O_CLOEXEC)?;
+    // SAFETY: nothing of this process uses a descriptor above any more.
+    if unsafe { libc::close_range(IMAGE as u32 + 1, u32::MAX, 0) } == -1 {
+        return Err(errno());
+    }
+    Ok(WORDS)
+}
+
+fn above(descriptor: RawFd) -> Result<RawFd, c_int> {
+    const FIRST_FREE: RawFd = 10;
+    // SAFETY: no memory is involved; the new descriptor is closed by `place_descriptors`.
+    match unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, FIRST_FREE) } {
+        -1 => Err(errno()),
+        copy => Ok(copy),
+    }
+}
+
+/// `to` becomes a copy of `from`, or closed.
+fn put(from: Option<RawFd>, to: RawFd, flags: c_int) -> Result<(), c_int> {
+    match from {
+        // SAFETY: no memory is involved; what was at `to` is in no use here.
+        Some(from) if unsafe { libc::dup3(from, to, flags) } == -1 => Err(errno()),
+        Some(_) => Ok(()),
+        None => {
+            // SAFETY: as above. Nothing may have been there.
+            unsafe { libc::close(to) };
+            Ok(())
+        }
+    }
+}
+
+fn blocking(descriptor: RawFd) -> Result<(), c_int> {
+    // SAFETY: no memory is involved.
+    unsafe {
+        let flags = libc::fcntl(descriptor, libc::F_GETFL);
+        if flags == -1 {
+            return Err(errno());
+        }
+        if flags & libc::O_NONBLOCK != 0 && libc::fcntl(descriptor, libc::F_SETFL, flags & !libc::O_NONBLOCK) == -1 {
+            return Err(errno());
+        }
+    }
+    Ok(())
+}
+
+fn lower_file_limit(soft: u64) -> bool {
+    // SAFETY: `limit` is initialised, and outlives both calls.
+    unsafe {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == -1 {
+            return false;
+        }
+        limit.rlim_cur = soft.min(limit.rlim_max);
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+    }
+}
+
+/// Enters the working directory, or says which of its levels refuses.
+fn enter(prepared: &Prepared, words: RawFd) {
+    for (index, level) in prepared.levels.iter().enumerate() {
+        // SAFETY: `level` is a null-terminated string.
+        if unsafe { libc::chdir(level.as_ptr()) } == -1 {
+            let errno = errno();
+            fail_at(words, Stage::Directory, errno, index, mode(level), &[]);
+        }
+    }
+}
+
+/// Completes `LISTEN_PID=`.
+fn write_own_pid(prepared: &mut Prepared) {
+    let Some(entry) = prepared.own_pid_entry else { return };
+    let room = &mut prepared.environment.strings[entry];
+    // SAFETY: no memory is involved.
+    let mut rest = unsafe { libc::getpid() }.unsigned_abs();
+    let mut digits = [0; PID_DIGITS];
+    let mut count = 0;
+    while rest > 0 && count < PID_DIGITS {
+        digits[count] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        count += 1;
+    }
+    // The room is `PID_DIGITS` bytes and the null; what it holds is spaces.
+    let start = room.len() - 1 - PID_DIGITS;
+    for (index, digit) in digits[..count].iter().rev().enumerate() {
+        room[start + index] = *digit;
+    }
+    room[start + count] = 0;
+    // The entry may have been written through another pointer than the one in the array.
+    prepared.environment.pointers[entry] = room.as_mut_ptr().cast();
+}
+
+fn execute(prepared: &Prepared, words: RawFd) -> ! {
+    const IMAGE: RawFd = 5;
+    let (argv, envp) = (prepared.arguments.as_ptr(), prepared.environment.as_ptr());
+    let paths = match &prepared.image {
+        Image::Open(_) => {
+            // SAFETY: both arrays are null-terminated, as are their strings, and live as long as this process.
+            unsafe { libc::execveat(IMAGE, c"".as_ptr(), argv.cast(), envp.cast(), libc::AT_EMPTY_PATH) };
+            fail(words, Stage::Execute, errno())
+        }
+        Image::Paths(paths) => paths,
+    };
+    let mut refused = None;
+    for (index, path) in paths.iter().enumerate() {
+        // SAFETY: as above, and `path` is a null-terminated string.
+        unsafe { libc::execve(path.as_ptr(), argv, envp) };
+        match errno() {
+            // Something is there, though: the program itself is not what is missing.
+            libc::ENOENT if mode(path) != 0 => fail_with_head(words, libc::ENOENT, index, path),
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => refused = refused.or(Some(index)),
+            errno => fail_with_head(words, errno, index, path),
+        }
+    }
+    match refused {
+        Some(index) => fail_at(words, Stage::Execute, libc::EACCES, index, mode(&paths[index]), &[]),
+        None => fail(words, Stage::Execute, libc::ENOENT),
+    }
+}
+
+/// The mode of what is at `path`; 0 if nothing is.
+fn mode(path: &CString) -> u32 {
+    // SAFETY: all bytes zero is a valid `stat`; `path` is a null-terminated string.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        if libc::stat(path.as_ptr(), &raw mut stat) == -1 { 0 } else { stat.st_mode }
+    }
+}
+
+fn fail_with_head(words: RawFd, errno: c_int, index: usize, path: &CString) -> ! {
+    let mode = mode(path);
+    let mut head = [0_u8; HEAD];
+    let mut len = 0;
+    if mode & libc::S_IFMT == libc::S_IFREG {
+        // SAFETY: `path` is a null-terminated string; `head` is as long as it is said to be. The descriptor goes
+        // with the process.
+        unsafe {
+            let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK);
+            if file != -1 {
+                len = usize::try_from(libc::read(file, head.as_mut_ptr().cast(), HEAD)).unwrap_or(0);
+            }
+        }
+    }
+    fail_at(words, Stage::Execute, errno, index, mode, &head[..len])
+}
+
+fn fail(words: RawFd, stage: Stage, errno: c_int) -> ! {
+    fail_at(words, stage, errno, usize::from(u16::MAX), 0, &[])
+}
+
+fn fail_at(words: RawFd, stage: Stage, errno: c_int, index: usize, mode: u32, head: &[u8]) -> ! {
+    let mut word = [0; WORD];
+    let index = u16::try_from(index).unwrap_or(u16::MAX);
+    word[0] = 1;
+    word[1] = stage as u8;
+    word[2..4].copy_from_slice(&index.to_ne_bytes());
+    word[4..8].copy_from_slice(&errno.to_ne_bytes());
+    word[8..12].copy_from_slice(&mode.to_ne_bytes());
+    let len = FAILURE_HEADER + head.len().min(HEAD);
+    word[FAILURE_HEADER..len].copy_from_slice(&head[..len - FAILURE_HEADER]);
+    say(words, &word[..len]);
+    leave(127)
+}
+
+fn say(words: RawFd, word: &[u8]) {
+    // If nobody listens, the spawner is gone, and its successor knows nothing of this process.
+    // SAFETY: `word` is as long as it is said to be.
+    unsafe { libc::send(words, word.as_ptr().cast(), word.len(), libc::MSG_NOSIGNAL) };
+}
+
+fn leave(status: c_int) -> ! {
+    // SAFETY: ends the process without running what was registered for its end.
+    unsafe { libc::_exit(status) }
+}
+
+fn errno() -> c_int {
+    // SAFETY: always a valid pointer to this thread's own.
+    unsafe { *libc::__errno_location() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_as_they_were_written() {
+        assert_eq!(Word::decode(&[0, 1, 0, 0, 0]), Some(Word::Pid(pid_t::from_ne_bytes([1, 0, 0, 0]))));
+        let mut bytes = vec![1, Stage::Directory as u8];
+        bytes.extend(3_u16.to_ne_bytes());
+        bytes.extend(13_i32.to_ne_bytes());
+        bytes.extend(0o040_700_u32.to_ne_bytes());
+        bytes.extend(b"#!");
+        let failure =
+            Failure { stage: Stage::Directory, errno: 13, index: 3, mode: 0o040_700, head: b"#!".to_vec() };
+        assert_eq!(Word::decode(&bytes), Some(Word::Failed(failure)));
+    }
+
+    #[test]
+    fn other_bytes_are_no_words() {
+        for bytes in [&b""[..], &[0], &[0, 1, 2], &[2, 0, 0, 0, 0], &[1, 0, 0], &[1, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]] {
+            assert_eq!(Word::decode(bytes), None, "{bytes:?}");
+        }
+    }
+}

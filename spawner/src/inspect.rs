@@ -1,0 +1,305 @@
+//! How an app is started: from what its root holds and what was said from outside. Runs in an errand.
+
+use crate::environment::{self, NameError};
+use crate::errand::Answer;
+use crate::folder::{self, FolderError, Root};
+use crate::manifest::{self, Manifest};
+use crate::reports;
+use hatchery_protocol::client::SessionProtocol;
+use hatchery_protocol::codec::{self, MAX_PACKET};
+use hatchery_protocol::link::{LaunchPlan, Listen, Program, ReadyBy};
+use hatchery_protocol::options::{AppOptions, Start};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const START_TIMEOUT: Duration = Duration::from_secs(90);
+const ENVIRONMENT: &str = "production";
+/// What a `Spawn` says beside the plan fits into the rest.
+const LONGEST_PLAN: usize = MAX_PACKET - 16 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InspectError {
+    #[error("{0}")]
+    Folder(#[from] FolderError),
+    #[error("nothing in {} says how it is started", .0.display())]
+    NoCommand(PathBuf),
+    #[error("the start command given for {} is empty", .0.display())]
+    EmptyCommand(PathBuf),
+    #[error("the start command given for {} contains a null byte", .0.display())]
+    NullInCommand(PathBuf),
+    #[error("{} is a file, and a start command needs a folder to run in", .0.display())]
+    CommandInFile(PathBuf),
+    #[error("the command contains `{{port}}` and `{{socket}}`; an app listens in one place")]
+    TwoPlaces,
+    #[error("{}: `listen = \"{listen}\"` contradicts the command, which contains `{word}`", manifest::NAME)]
+    Contradiction { listen: &'static str, word: &'static str },
+    #[error("{}: `listen = \"socket\"` needs `{{socket}}` in the command: how else would the app know its path", manifest::NAME)]
+    SocketUnsaid,
+    #[error("the environment variable `{name}` given for the app: {error}")]
+    Variable { name: String, error: NameError },
+    #[error("the name of the environment contains a null byte")]
+    EnvironmentName,
+    #[error("the app's command and environment are {0} bytes long, more than {LONGEST_PLAN}")]
+    TooLong(usize),
+}
+
+impl InspectError {
+    fn remedy(&self) -> String {
+        match self {
+            Self::Folder(error) => error.remedy(),
+            Self::NoCommand(folder) => format!(
+                "Put a file {} there that says it, such as:\n\n\
+                 command = [\"python3\", \"server.py\"]   # serves HTTP on the socket at descriptor 3\n\n\
+                 or, for a program that takes a port:\n\n\
+                 command = \"node server.js --port {{port}}\"\n",
+                folder.join(manifest::NAME).display()
+            ),
+            Self::EmptyCommand(_) => "Say which program starts the app.".into(),
+            Self::NullInCommand(_) => "Remove it.".into(),
+            Self::CommandInFile(_) => "Name the app's folder as its root.".into(),
+            Self::TwoPlaces => "Keep one of them.".into(),
+            Self::Contradiction { .. } => "Remove the `listen` line: the command says it.".into(),
+            Self::SocketUnsaid => "Say where the path goes, such as `--bind unix:{socket}`.".into(),
+            Self::Variable { error: NameError::Reserved, .. } => {
+                "Leave it out; Hatchery tells the app its place to listen in PORT, LISTEN_* and HATCHERY_*.".into()
+            }
+            Self::Variable { .. } => "Give it a name and a value that an environment can hold.".into(),
+            Self::EnvironmentName => "Give it a name like `production`.".into(),
+            Self::TooLong(_) => "Pass long values in a file of the app's.".into(),
+        }
+    }
+}
+
+/// Looks into `root`.
+pub(crate) fn inspect(root: &[u8], options: AppOptions) -> Answer {
+    match plan(root, options) {
+        Ok(plan) => Answer::Plan(Box::new(plan)),
+        Err(error) => Answer::Failed(reports::inspect(root, error.to_string(), error.remedy())),
+    }
+}
+
+fn plan(root: &[u8], options: AppOptions) -> Result<LaunchPlan, InspectError> {
+    let path = Path::new(OsStr::from_bytes(root));
+    let (program, directory, manifest) = match options.start {
+        Some(Start::DemoApp) => {
+            (Program::DemoApp, PathBuf::from("/"), Manifest { concurrency: Some(0), ..Manifest::default() })
+        }
+        Some(Start::Command(command)) => {
+            let (directory, manifest) = match folder::resolve(path)? {
+                Root::Folder(folder) => (folder.clone(), folder::manifest(&folder)?.unwrap_or_default()),
+                Root::Program(_) => return Err(InspectError::CommandInFile(path.into())),
+            };
+            (given(command, path)?, directory, manifest)
+        }
+        None => match folder::resolve(path)? {
+            Root::Folder(folder) => {
+                let mut manifest = folder::manifest(&folder)?.unwrap_or_default();
+                let command = manifest.command.take().ok_or_else(|| InspectError::NoCommand(path.into()))?;
+                (program(command), folder, manifest)
+            }
+            Root::Program(program) => {
+                let directory = program.parent().unwrap_or(Path::new("/")).to_path_buf();
+                (Program::Command(vec![program.into_os_string().into_encoded_bytes()]), directory, Manifest::default())
+            }
+        },
+    };
+    let protocol = manifest.protocol.unwrap_or(SessionProtocol::Http);
+    let plan = LaunchPlan {
+        root: root.to_vec(),
+        directory: directory.into_os_string().into_encoded_bytes(),
+        listen: listen(&program, manifest.listen, protocol)?,
+        program,
+        ready: manifest.ready.unwrap_or(ReadyBy::Probe),
+        protocol,
+        concurrency: options.concurrency.or(manifest.concurrency).unwrap_or(1),
+        environment: environment_name(options.environment)?,
+        env: env(manifest.env, options.env)?,
+        start_timeout: options.start_timeout.unwrap_or(START_TIMEOUT),
+    };
+    let len = codec::encode_payload(&plan).map_or(usize::MAX, |bytes| bytes.len());
+    if len > LONGEST_PLAN { Err(InspectError::TooLong(len)) } else { Ok(plan) }
+}
+
+fn given(command: Vec<String>, root: &Path) -> Result<Program, InspectError> {
+    if command.first().is_none_or(String::is_empty) {
+        return Err(InspectError::EmptyCommand(root.into()));
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        return Err(InspectError::NullInCommand(root.into()));
+    }
+    Ok(program(command))
+}
+
+fn program(command: Vec<String>) -> Program {
+    Program::Command(command.into_iter().map(String::into_bytes).collect())
+}
+
+/// Where the app listens: what the command says, else the manifest, else what is usual.
+fn listen(program: &Program, said: Option<Listen>, protocol: SessionProtocol) -> Result<Listen, InspectError> {
+    let contains = |word: &str| match program {
+        Program::Command(command) => command
+            .iter()
+            .any(|argument| argument.windows(word.len()).any(|window| window == word.as_bytes())),
+        Program::DemoApp => false,
+    };
+    let (by_command, word) = match (contains("{port}"), contains("{socket}")) {
+        (true, true) => return Err(InspectError::TwoPlaces),
+        (true, false) => (Some(Listen::Port), "{port}"),
+        (false, true) => (Some(Listen::Socket), "{socket}"),
+        (false, false) => (None, ""),
+    };
+    match (by_command, said) {
+        (Some(listen), Some(said)) if listen != said => {
+            Err(InspectError::Contradiction { listen: name(said), word })
+        }
+        (Some(listen), _) => Ok(listen),
+        (None, Some(Listen::Socket)) => Err(InspectError::SocketUnsaid),
+        (None, Some(said)) => Ok(said),
+        (None, None) if protocol == SessionProtocol::Fastcgi => Ok(Listen::Stdin),
+        (None, None) => Ok(Listen::Fd),
+    }
+}
+
+fn name(listen: Listen) -> &'static str {
+    match listen {
+        Listen::Fd => "fd",
+        Listen::Stdin => "stdin",
+        Listen::Port => "port",
+        Listen::Socket => "socket",
+    }
+}
+
+fn environment_name(said: Option<String>) -> Result<String, InspectError> {
+    match said {
+        Some(name) if name.contains('\0') => Err(InspectError::EnvironmentName),
+        Some(name) => Ok(name),
+        None => Ok(ENVIRONMENT.into()),
+    }
+}
+
+/// The manifest's variables, which are checked already, and over them those from outside.
+fn env(
+    manifest: Vec<(String, String)>,
+    given: Vec<(String, String)>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, InspectError> {
+    for (name, value) in &given {
+        environment::check(name.as_bytes(), value.as_bytes())
+            .map_err(|error| InspectError::Variable { name: name.clone(), error })?;
+    }
+    Ok(manifest.into_iter().chain(given).map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(manifest: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(manifest::NAME), manifest).unwrap();
+        folder
+    }
+
+    fn inspected(folder: &tempfile::TempDir, options: AppOptions) -> Result<LaunchPlan, String> {
+        plan(folder.path().as_os_str().as_bytes(), options).map_err(|error| {
+            assert!(!error.remedy().is_empty());
+            error.to_string()
+        })
+    }
+
+    fn listens(manifest: &str) -> Result<Listen, String> {
+        inspected(&app(manifest), AppOptions::default()).map(|plan| plan.listen)
+    }
+
+    #[test]
+    fn what_nobody_says_has_a_default() {
+        let folder = app("command = \"server\"");
+        let plan = inspected(&folder, AppOptions::default()).unwrap();
+        let directory = folder.path().canonicalize().unwrap();
+        assert_eq!(plan.directory, directory.as_os_str().as_bytes());
+        assert_eq!(plan.program, Program::Command(vec![b"server".to_vec()]));
+        assert_eq!((plan.listen, plan.ready, plan.protocol), (Listen::Fd, ReadyBy::Probe, SessionProtocol::Http));
+        assert_eq!((plan.concurrency, plan.environment.as_str()), (1, "production"));
+        assert_eq!((plan.start_timeout, plan.env), (Duration::from_secs(90), Vec::new()));
+    }
+
+    #[test]
+    fn what_is_said_from_outside_wins() {
+        let folder = app("command = \"server\"\nconcurrency = 5\n[env]\nA = \"1\"");
+        let options = AppOptions {
+            concurrency: Some(7),
+            environment: Some("test".into()),
+            start_timeout: Some(Duration::from_secs(3)),
+            env: vec![("A".into(), "2".into())],
+            start: Some(Start::Command(vec!["other".into()])),
+            ..AppOptions::default()
+        };
+        let plan = inspected(&folder, options).unwrap();
+        assert_eq!(plan.program, Program::Command(vec![b"other".to_vec()]));
+        assert_eq!((plan.concurrency, plan.environment.as_str()), (7, "test"));
+        assert_eq!(plan.env.last().unwrap().1, b"2");
+        assert_eq!(plan.start_timeout, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn the_command_says_where_the_app_listens() {
+        assert_eq!(listens("command = \"a {port}\""), Ok(Listen::Port));
+        assert_eq!(listens("command = \"a --bind=unix:{socket}\""), Ok(Listen::Socket));
+        assert_eq!(listens("command = \"a\"\nlisten = \"port\""), Ok(Listen::Port));
+        assert_eq!(listens("command = \"a\"\nprotocol = \"fastcgi\""), Ok(Listen::Stdin));
+        assert_eq!(listens("command = \"a\"\nprotocol = \"fastcgi\"\nlisten = \"fd\""), Ok(Listen::Fd));
+        assert!(listens("command = \"a {port} {socket}\"").unwrap_err().contains("one place"));
+        assert!(listens("command = \"a {port}\"\nlisten = \"fd\"").unwrap_err().contains("contradicts the command"));
+        assert!(listens("command = \"a\"\nlisten = \"socket\"").unwrap_err().contains("needs `{socket}`"));
+    }
+
+    #[test]
+    fn a_folder_without_anything_to_start_gets_a_manifest_to_paste() {
+        let folder = tempfile::tempdir().unwrap();
+        let Answer::Failed(report) = inspect(folder.path().as_os_str().as_bytes(), AppOptions::default()) else {
+            panic!("a plan from nothing")
+        };
+        assert!(report.problem.ends_with("says how it is started"), "{}", report.problem);
+        let pasted = report.remedy.lines().find(|line| line.starts_with("command")).unwrap();
+        assert!(manifest::parse(pasted).unwrap().command.is_some());
+    }
+
+    #[test]
+    fn variables_from_outside_are_checked() {
+        let folder = app("command = \"server\"");
+        let options = AppOptions { env: vec![("HATCHERY_WORKER".into(), "x".into())], ..AppOptions::default() };
+        assert_eq!(
+            inspected(&folder, options).unwrap_err(),
+            "the environment variable `HATCHERY_WORKER` given for the app: the environment variable is Hatchery's own to set"
+        );
+    }
+
+    #[test]
+    fn the_demo_app_touches_no_disk() {
+        let options = AppOptions { start: Some(Start::DemoApp), ..AppOptions::default() };
+        let plan = plan(b"/nonexistent/demo", options).unwrap();
+        assert_eq!((plan.program, plan.concurrency), (Program::DemoApp, 0));
+        assert_eq!(plan.directory, b"/");
+        assert_eq!(plan.listen, Listen::Fd);
+    }
+
+    #[test]
+    fn a_start_command_needs_words() {
+        let folder = app("");
+        let command = |words: &[&str]| {
+            let start = Some(Start::Command(words.iter().map(|word| (*word).to_owned()).collect()));
+            inspected(&folder, AppOptions { start, ..AppOptions::default() })
+        };
+        assert!(command(&[]).unwrap_err().ends_with("is empty"));
+        assert!(command(&["a\0"]).unwrap_err().ends_with("contains a null byte"));
+        assert!(command(&["a"]).is_ok());
+    }
+
+    #[test]
+    fn a_plan_fits_into_a_packet() {
+        let folder = app("command = \"server\"");
+        let options = AppOptions { env: vec![("A".into(), "x".repeat(LONGEST_PLAN))], ..AppOptions::default() };
+        assert!(inspected(&folder, options).unwrap_err().contains("more than"));
+    }
+}

@@ -1,0 +1,276 @@
+//! Sentences for people: what went wrong, and what to do about it.
+
+use crate::child::{Failure, Stage};
+use crate::errand::{ErrandError, INSPECT_LIMIT, Purpose};
+use crate::launch::{LaunchError, Story};
+use hatchery_protocol::mark;
+use hatchery_protocol::report::{SpawnReport, SpawnStep};
+use std::ffi::CString;
+use std::io;
+
+/// A report on its way.
+type Report = Box<SpawnReport>;
+
+fn report(root: &[u8], step: SpawnStep, problem: String, remedy: String) -> Report {
+    let root = text(root);
+    Box::new(SpawnReport { root, step, problem, remedy, output: String::new(), exit: None })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub(crate) fn inspect(root: &[u8], problem: String, remedy: String) -> Report {
+    report(root, SpawnStep::Inspect, problem, remedy)
+}
+
+pub(crate) fn inspection_took_too_long(root: &[u8]) -> Report {
+    let problem = format!("looking into {} took longer than {} s", text(root), INSPECT_LIMIT.as_secs());
+    inspect(root, problem, "See whether its disk or network mount hangs.".into())
+}
+
+pub(crate) fn inspection_hangs(root: &[u8]) -> Report {
+    let problem = format!("an earlier look into {} still hangs in the kernel", text(root));
+    inspect(root, problem, "See whether its disk or network mount hangs.".into())
+}
+
+pub(crate) fn too_busy(root: &[u8]) -> Report {
+    let problem = format!("too many folders wait to be looked into before {}", text(root));
+    inspect(root, problem, "Try again later; see whether a disk or network mount hangs.".into())
+}
+
+/// The report on a listener that the worker `pid` was to make.
+pub(crate) fn find(pid: i32, problem: String, remedy: String) -> Report {
+    let root = mark::of(pid, mark::ROOT).unwrap_or_else(|| format!("process {pid}"));
+    report(root.as_bytes(), SpawnStep::Ready, problem, remedy)
+}
+
+/// An errand that brought nothing back.
+pub(crate) fn errand(purpose: &Purpose, error: &ErrandError) -> Report {
+    let remedy = "See whether the machine is short of memory or of processes, and try again.";
+    about(purpose, error.to_string(), remedy)
+}
+
+pub(crate) fn wrong_answer(purpose: &Purpose) -> Report {
+    about(purpose, "a child process brought back an answer to another question".into(), "This is a bug of Hatchery's.")
+}
+
+fn about(purpose: &Purpose, problem: String, remedy: &str) -> Report {
+    match purpose {
+        Purpose::Inspect { root, .. } => {
+            inspect(root, format!("{} could not be looked into: {problem}", text(root)), remedy.into())
+        }
+        Purpose::Find { pid, .. } => {
+            find(*pid, format!("the worker's listener could not be looked for: {problem}"), remedy.into())
+        }
+        Purpose::Remove => report(b"", SpawnStep::Prepare, problem, remedy.into()),
+    }
+}
+
+/// The report on a start that failed.
+pub(crate) fn launch(error: &LaunchError, story: &Story) -> Report {
+    let (step, problem, remedy) = match error {
+        LaunchError::Child(failure) => return child(failure, story),
+        LaunchError::Place(place) => (SpawnStep::Prepare, place.to_string(), place.remedy().into()),
+        LaunchError::Process(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+            (SpawnStep::Prepare, PROCESS_LIMIT.into(), PROCESS_LIMIT_REMEDY.into())
+        }
+        LaunchError::TookTooLong(_) => (
+            SpawnStep::Execute,
+            format!("{error}: {}", text(&story.program)),
+            "See whether the disk or network mount that the program is on hangs.".into(),
+        ),
+        LaunchError::NoDemoApp => (
+            SpawnStep::Execute,
+            error.to_string(),
+            "Run the pool with the `hatchery` executable, which has one, or name the root of an app.".into(),
+        ),
+        LaunchError::NoProgram | LaunchError::Null => {
+            (SpawnStep::Prepare, error.to_string(), "Correct the app's start command.".into())
+        }
+        LaunchError::Process(_) | LaunchError::Garbled | LaunchError::GivenUp | LaunchError::Listener => (
+            SpawnStep::Prepare,
+            error.to_string(),
+            "See whether the machine is short of memory or of processes, and try again.".into(),
+        ),
+    };
+    report(&story.root, step, problem, remedy)
+}
+
+const PROCESS_LIMIT: &str = "no further process may be made: the limit of processes is reached";
+const PROCESS_LIMIT_REMEDY: &str = "Raise the limit (`ulimit -u`, or TasksMax of the service), or lower the pool's max.";
+
+/// What the new process said of its own failure.
+fn child(failure: &Failure, story: &Story) -> Report {
+    let system = io::Error::from_raw_os_error(failure.errno);
+    let (step, problem, remedy) = match failure.stage {
+        Stage::Fork if failure.errno == libc::EAGAIN => {
+            (SpawnStep::Prepare, PROCESS_LIMIT.into(), PROCESS_LIMIT_REMEDY.to_owned())
+        }
+        Stage::Parent => (
+            SpawnStep::Prepare,
+            "the pool-server did not become the worker's parent".into(),
+            "Start the spawner through the pool-server only.".into(),
+        ),
+        Stage::Directory => directory(failure, story, &system),
+        Stage::Execute => {
+            let (problem, remedy) = execute(failure, story, &system);
+            (SpawnStep::Execute, problem, remedy)
+        }
+        Stage::Fork | Stage::Session | Stage::Descriptors | Stage::Limit | Stage::DeathSignal => (
+            SpawnStep::Prepare,
+            format!("the worker's process could not be set up: {system}"),
+            "See whether the machine is short of memory, of processes or of descriptors, and try again.".into(),
+        ),
+    };
+    report(&story.root, step, problem, remedy)
+}
+
+fn at(paths: &[CString], index: usize) -> String {
+    paths.get(index).map(|path| text(path.as_bytes())).unwrap_or_default()
+}
+
+fn directory(failure: &Failure, story: &Story, system: &io::Error) -> (SpawnStep, String, String) {
+    let level = at(&story.levels, failure.index);
+    let directory = story.levels.last().map(|path| text(path.as_bytes())).unwrap_or_default();
+    let of = if level == directory { String::new() } else { format!(" (on the way to {directory})") };
+    match failure.errno {
+        libc::EACCES => (
+            SpawnStep::Execute,
+            format!("{level}{of} can't be entered: its mode is {:04o}", failure.mode & 0o7777),
+            format!("Let the worker's user enter it (`chmod o+x {level}`), or move the app."),
+        ),
+        libc::ENOENT => (
+            SpawnStep::Execute,
+            format!("{level}{of} does not exist any more"),
+            "Restart the app when its folder is back.".into(),
+        ),
+        _ => (
+            SpawnStep::Execute,
+            format!("{level}{of} can't be entered: {system}"),
+            "See that it is a folder, and that its disk is well.".into(),
+        ),
+    }
+}
+
+fn execute(failure: &Failure, story: &Story, system: &io::Error) -> (String, String) {
+    let program = text(&story.program);
+    let found = at(&story.candidates, failure.index);
+    match failure.errno {
+        libc::ENOENT if failure.mode != 0 => missing_interpreter(&found, &failure.head),
+        libc::ENOENT if story.program.contains(&b'/') => (
+            format!("{program} does not exist"),
+            "Correct the start command; a path in it is seen from the app's folder.".into(),
+        ),
+        libc::ENOENT => (
+            format!("{program} is not on the PATH ({})", text(&story.path)),
+            format!("Install {program}, write its full path in the start command, or set PATH in [env]."),
+        ),
+        libc::EACCES if failure.mode & libc::S_IFMT == libc::S_IFDIR => {
+            (format!("{found} is a folder, no program"), "Name a program in the start command.".into())
+        }
+        libc::EACCES if failure.mode != 0 && failure.mode & 0o111 == 0 => (
+            format!("{found} is not executable: its mode is {:04o}", failure.mode & 0o7777),
+            format!("Make it executable (`chmod +x {found}`), or start it through its interpreter."),
+        ),
+        libc::EACCES => (
+            format!("{found} may not be executed by the worker's user"),
+            "See that its user may enter the folder and execute the file, and that its disk is not mounted noexec.".into(),
+        ),
+        libc::ENOEXEC if failure.head.is_empty() => {
+            (format!("{found} is empty"), "Put a program there.".into())
+        }
+        libc::ENOEXEC => (
+            format!("{found} is no program: it has no #! line, and is no executable for this machine"),
+            "Begin it with a line like `#!/bin/sh`, or start it through its interpreter.".into(),
+        ),
+        libc::E2BIG => (
+            "the command and environment are longer than this machine allows".into(),
+            "Pass long values in a file.".into(),
+        ),
+        libc::ETXTBSY => (
+            format!("{found} is being written"),
+            "Restart the app when the file is complete.".into(),
+        ),
+        libc::EAGAIN => (PROCESS_LIMIT.into(), PROCESS_LIMIT_REMEDY.into()),
+        _ => {
+            let found = if found.is_empty() { &program } else { &found };
+            (format!("{found} could not be executed: {system}"), "See that the file is whole and its disk is well.".into())
+        }
+    }
+}
+
+/// The file is there, and the kernel says that something is not.
+fn missing_interpreter(found: &str, head: &[u8]) -> (String, String) {
+    let first_line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Some(line) = first_line.strip_prefix(b"#!") else {
+        return (
+            format!("{found} is there, but the dynamic loader that it needs is not"),
+            "Install the C library it was built for, or build it for this machine.".into(),
+        );
+    };
+    let windows = line.ends_with(b"\r");
+    let line = text(line.trim_ascii());
+    let interpreter = line.split_ascii_whitespace().next().unwrap_or_default();
+    if windows {
+        return (
+            format!("{found} has lines that end as on Windows, so its #! line asks for `{interpreter}\\r`"),
+            format!("Convert it (`sed -i 's/\\r$//' {found}`)."),
+        );
+    }
+    (
+        format!("{found} is there, but {interpreter}, which its #! line names, is not"),
+        format!("Install {interpreter}, or correct the first line of {found}."),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story() -> Story {
+        Story {
+            root: b"/apps/shop".to_vec(),
+            program: b"python4".to_vec(),
+            candidates: vec![c"/usr/bin/python4".to_owned(), c"/bin/python4".to_owned()],
+            levels: vec![c"/".to_owned(), c"/apps".to_owned(), c"/apps/shop".to_owned()],
+            path: b"/usr/bin:/bin".to_vec(),
+        }
+    }
+
+    fn told(stage: Stage, errno: i32, index: usize, mode: u32, head: &[u8]) -> String {
+        let failure = Failure { stage, errno, index, mode, head: head.to_vec() };
+        let report = launch(&LaunchError::Child(failure), &story());
+        assert!(!report.remedy.is_empty());
+        report.problem
+    }
+
+    #[test]
+    fn what_could_not_be_executed_is_named() {
+        let none = usize::from(u16::MAX);
+        for (errno, index, mode, head, problem) in [
+            (libc::ENOENT, none, 0, "", "python4 is not on the PATH (/usr/bin:/bin)"),
+            (libc::ENOENT, 1, 0o100_755, "#!/opt/perl -w\n", "/bin/python4 is there, but /opt/perl, which its #! line names, is not"),
+            (libc::ENOENT, 1, 0o100_755, "#!/bin/sh\r\n", "/bin/python4 has lines that end as on Windows, so its #! line asks for `/bin/sh\\r`"),
+            (libc::ENOENT, 0, 0o100_755, "\u{7f}ELF", "/usr/bin/python4 is there, but the dynamic loader that it needs is not"),
+            (libc::EACCES, 0, 0o100_644, "", "/usr/bin/python4 is not executable: its mode is 0644"),
+            (libc::EACCES, 0, 0o040_755, "", "/usr/bin/python4 is a folder, no program"),
+            (libc::EACCES, 0, 0o100_755, "", "/usr/bin/python4 may not be executed by the worker's user"),
+            (libc::ENOEXEC, 0, 0o100_755, "echo", "/usr/bin/python4 is no program: it has no #! line, and is no executable for this machine"),
+            (libc::ENOEXEC, 0, 0o100_755, "", "/usr/bin/python4 is empty"),
+            (libc::E2BIG, 0, 0, "", "the command and environment are longer than this machine allows"),
+            (libc::EAGAIN, 0, 0, "", PROCESS_LIMIT),
+        ] {
+            assert_eq!(told(Stage::Execute, errno, index, mode, head.as_bytes()), problem);
+        }
+    }
+
+    #[test]
+    fn the_level_that_refuses_is_named() {
+        assert_eq!(
+            told(Stage::Directory, libc::EACCES, 1, 0o040_700, b""),
+            "/apps (on the way to /apps/shop) can't be entered: its mode is 0700"
+        );
+        assert_eq!(told(Stage::Directory, libc::ENOENT, 2, 0, b""), "/apps/shop does not exist any more");
+    }
+}

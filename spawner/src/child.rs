@@ -219,16 +219,26 @@ fn parent_became(keeper: pid_t) -> bool {
 
 /// What is ignored stays ignored over an exec, and so does a mask.
 fn default_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // Refused for KILL, STOP and those of the C library, which are as they should be.
-        // SAFETY: the default action runs no code of ours.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's own `struct sigaction`, whatever its layout: the default action, no flags, an empty mask.
+    let default = [0_u64; 8];
+    const SET: usize = 8;
+    for signal in 1..=64 {
+        // Past the C library, which refuses 32 and 33: they are its own, and may be ignored by inheritance. The
+        // kernel refuses KILL and STOP, which are as they should be.
+        // SAFETY: `default` is at least as long as the kernel's structure, and only read.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), SET);
+        }
     }
-    // SAFETY: all bytes zero is a valid `sigset_t`, and `sigemptyset` initialises it anyway.
+    // SAFETY: as above; a signal set of the kernel's has `SET` bytes.
     unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            default.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            SET,
+        );
     }
 }
 

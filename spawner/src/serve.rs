@@ -85,8 +85,10 @@ struct Server {
     launches: Vec<Launch>,
     errands: Vec<Errand>,
     queue: VecDeque<Request>,
-    /// Errands that were killed or have answered, and are not reaped: what hangs in the kernel stays here.
+    /// Errands that have answered or were killed, and are not reaped.
     leaving: BTreeMap<i32, Purpose>,
+    /// Those of them that took too long: what hangs in the kernel stays here.
+    late: BTreeSet<i32>,
 }
 
 /// Serves until the keeper is gone, which is the regular end.
@@ -107,6 +109,7 @@ pub(crate) fn serve(spawner: Spawner) -> Result<(), ServeError> {
         errands: Vec::new(),
         queue: VecDeque::new(),
         leaving: BTreeMap::new(),
+        late: BTreeSet::new(),
     };
     let why = loop {
         if let Err(error) = server.turn() {
@@ -309,7 +312,7 @@ impl Server {
             return Ok(());
         };
         let hangs = |purpose: &Purpose| matches!(purpose, Purpose::Inspect { root: other, .. } if other == root);
-        if self.leaving.values().any(hangs) {
+        if self.late.iter().filter_map(|pid| self.leaving.get(pid)).any(hangs) {
             let report = reports::inspection_hangs(root);
             return self.answer(request.purpose, Answer::Failed(report), None);
         }
@@ -394,7 +397,11 @@ impl Server {
         }
         let late = |errand: &Errand| errand.deadline.is_some_and(|deadline| deadline <= now);
         while let Some(index) = self.errands.iter().position(late) {
+            let pid = self.errands[index].pid;
             let purpose = self.end_errand(index);
+            if self.leaving.contains_key(&pid) {
+                self.late.insert(pid);
+            }
             if let Purpose::Inspect { root, .. } = &purpose {
                 let report = reports::inspection_took_too_long(root);
                 self.answer(purpose, Answer::Failed(report), None)?;
@@ -410,6 +417,7 @@ impl Server {
         while let Ok(Some((pid, _))) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
             self.leaving.remove(&pid);
+            self.late.remove(&pid);
             // Its answer may still be unread: `hear` finds that, or the end. Only its pid is no longer its own.
             if let Some(errand) = self.errands.iter_mut().find(|errand| errand.pid == pid) {
                 errand.reaped = true;

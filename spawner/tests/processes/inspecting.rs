@@ -1,0 +1,66 @@
+//! Looking into an app's root.
+
+use crate::keeper::{Keeper, next};
+use hatchery_protocol::link::{AppNumber, FromSpawner, Program, ToSpawner};
+use hatchery_protocol::options::{AppOptions, Start};
+use hatchery_protocol::report::SpawnStep;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+#[test]
+fn a_manifest_says_how_the_app_is_started() {
+    let mut keeper = Keeper::start();
+    let app = keeper.app(&[("hatchery.toml", "command = ['server', '--x']\nconcurrency = 3\n")]);
+    let plan = keeper.inspect(&app, AppOptions::default()).unwrap();
+    assert_eq!(plan.program, Program::Command(vec![b"server".to_vec(), b"--x".to_vec()]));
+    assert_eq!(plan.concurrency, 3);
+}
+
+#[test]
+fn what_is_wrong_is_told_with_step_problem_and_remedy() {
+    let mut keeper = Keeper::start();
+    let app = keeper.app(&[("hatchery.toml", "\ncomand = 'server'\n")]);
+    let report = keeper.inspect(&app, AppOptions::default()).unwrap_err();
+    assert_eq!(report.step, SpawnStep::Inspect);
+    assert_eq!(report.root, app.display().to_string());
+    assert_eq!(report.problem, "hatchery.toml, line 2, column 1: `comand` is no key of this file");
+    assert!(report.remedy.starts_with("Did you mean `command`?"));
+
+    let report = keeper.inspect(Path::new("/nonexistent/app"), AppOptions::default()).unwrap_err();
+    assert_eq!(report.problem, "/nonexistent does not exist");
+}
+
+#[test]
+fn a_fifo_as_manifest_is_refused_and_not_waited_for() {
+    let mut keeper = Keeper::start();
+    let app = keeper.app(&[]);
+    nix::unistd::mkfifo(&app.join("hatchery.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let report = keeper.inspect(&app, AppOptions::default()).unwrap_err();
+    assert!(report.problem.ends_with("hatchery.toml is a FIFO, not a regular file"), "{report:?}");
+}
+
+#[test]
+fn many_inspections_are_all_answered() {
+    let mut keeper = Keeper::start();
+    let app = keeper.app(&[("hatchery.toml", "command = 'server'")]);
+    let root = app.as_os_str().as_bytes().to_vec();
+    let mut wanted: std::collections::BTreeSet<_> = (0..100).map(|_| AppNumber(next())).collect();
+    for app in &wanted {
+        let options = Box::new(AppOptions::default());
+        keeper.send(&ToSpawner::Inspect { app: *app, root: root.clone(), options });
+    }
+    while !wanted.is_empty() {
+        match keeper.receive().0 {
+            FromSpawner::Inspected { app, .. } => assert!(wanted.remove(&app)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_demo_app_is_planned_without_a_look_at_the_disk() {
+    let mut keeper = Keeper::start();
+    let options = AppOptions { start: Some(Start::DemoApp), ..AppOptions::default() };
+    let plan = keeper.inspect(Path::new("demo"), options).unwrap();
+    assert_eq!(plan.program, Program::DemoApp);
+}

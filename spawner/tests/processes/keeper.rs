@@ -1,0 +1,296 @@
+//! A keeper for tests: parent and subreaper, with a real spawner at the other end of the link.
+
+use hatchery_protocol::channel::Channel;
+use hatchery_protocol::client::SessionProtocol;
+use hatchery_protocol::link::{
+    AppNumber, FromSpawner, LaunchPlan, Listen, Place, Program, ReadyBy, ToSpawner, WorkerNumber,
+};
+use hatchery_protocol::options::AppOptions;
+use hatchery_protocol::packet;
+use hatchery_protocol::report::SpawnReport;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Generous, since nothing waits for it unless something is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+pub(crate) fn next() -> u64 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(crate) struct Keeper {
+    link: Option<Channel<ToSpawner, FromSpawner>>,
+    pub(crate) spawner: Child,
+    pub(crate) pool: String,
+    pub(crate) base: tempfile::TempDir,
+}
+
+/// A worker that was started, as far as its keeper knows.
+pub(crate) struct Worker {
+    pub(crate) number: WorkerNumber,
+    pub(crate) pid: i32,
+    pub(crate) place: Option<Place>,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    pub(crate) listener: UnixListener,
+}
+
+impl Keeper {
+    /// With a spawner that was told `Begin`.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(env: &[(&str, &str)]) -> Self {
+        let mut keeper = Self::start_silent(env, Stdio::inherit());
+        let (pool, folder) = (keeper.pool.clone(), keeper.runtime().as_os_str().as_bytes().to_vec());
+        keeper.send(&ToSpawner::Begin { pool, folder });
+        keeper
+    }
+
+    /// With a spawner that was greeted, and told nothing.
+    pub(crate) fn start_silent(env: &[(&str, &str)], stderr: Stdio) -> Self {
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let (ours, theirs) = packet::pair().unwrap();
+        let spawner = start_at_3(theirs, env, stderr);
+        let mut link: Channel<ToSpawner, FromSpawner> = Channel::new(ours);
+        link.send_hello().unwrap();
+        link.receive_hello().unwrap();
+        let base = tempfile::tempdir().unwrap();
+        let pool = format!("test{}x{}", std::process::id(), next());
+        std::fs::create_dir(base.path().join("runtime")).unwrap();
+        Self { link: Some(link), spawner, pool, base }
+    }
+
+    pub(crate) fn runtime(&self) -> PathBuf {
+        self.base.path().join("runtime")
+    }
+
+    /// A folder with these files.
+    pub(crate) fn app(&self, files: &[(&str, &str)]) -> PathBuf {
+        let folder = self.base.path().join(format!("app{}", next()));
+        std::fs::create_dir(&folder).unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        folder
+    }
+
+    pub(crate) fn link(&self) -> &Channel<ToSpawner, FromSpawner> {
+        self.link.as_ref().unwrap()
+    }
+
+    pub(crate) fn send(&mut self, message: &ToSpawner) {
+        self.link().send(message).unwrap();
+    }
+
+    pub(crate) fn receive(&mut self) -> (FromSpawner, Vec<OwnedFd>) {
+        assert!(readable(self.link(), PATIENCE), "the spawner says nothing");
+        self.link.as_mut().unwrap().receive().unwrap()
+    }
+
+    /// Whether the spawner has ended the link.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        assert!(readable(self.link(), PATIENCE), "the spawner says nothing");
+        self.link.as_mut().unwrap().receive().is_err()
+    }
+
+    pub(crate) fn inspect(&mut self, root: &Path, options: AppOptions) -> Result<LaunchPlan, SpawnReport> {
+        let app = AppNumber(next());
+        let root = root.as_os_str().as_bytes().to_vec();
+        self.send(&ToSpawner::Inspect { app, root, options: Box::new(options) });
+        match self.receive().0 {
+            FromSpawner::Inspected { app: other, plan } if app == other => Ok(*plan),
+            FromSpawner::InspectFailed { app: other, report } if app == other => Err(*report),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks for a worker, and leaves the answer unread.
+    pub(crate) fn ask(&mut self, plan: &LaunchPlan, notify: Option<&[u8]>) -> Worker {
+        self.ask_as(plan, notify, WorkerNumber(next()))
+    }
+
+    pub(crate) fn ask_as(&mut self, plan: &LaunchPlan, notify: Option<&[u8]>, number: WorkerNumber) -> Worker {
+        let (stdout, stdout_theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let (stderr, stderr_theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let listener = UnixListener::bind(self.base.path().join(format!("s{}", next()))).unwrap();
+        let listens = matches!(plan.listen, Listen::Fd | Listen::Stdin);
+        let message = ToSpawner::Spawn {
+            worker: number,
+            mark: hatchery_protocol::mark::worker(&self.pool, 1, number.0),
+            plan: Box::new(plan.clone()),
+            notify: notify.map(<[u8]>::to_vec),
+            listener: listens,
+        };
+        let mut descriptors = vec![stdout_theirs.as_fd(), stderr_theirs.as_fd()];
+        descriptors.extend(listens.then(|| listener.as_fd()));
+        // As the core's are.
+        listener.set_nonblocking(true).unwrap();
+        self.link().send_with(&message, &descriptors).unwrap();
+        Worker { number, pid: 0, place: None, stdout, stderr, listener }
+    }
+
+    pub(crate) fn spawn(&mut self, plan: &LaunchPlan) -> Worker {
+        self.spawn_as(plan, WorkerNumber(next()))
+    }
+
+    pub(crate) fn spawn_as(&mut self, plan: &LaunchPlan, number: WorkerNumber) -> Worker {
+        let mut worker = self.ask_as(plan, None, number);
+        match self.receive().0 {
+            FromSpawner::Started { worker: number, pid, place } if number == worker.number => {
+                worker.pid = pid;
+                worker.place = place;
+                worker
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn spawn_fails(&mut self, plan: &LaunchPlan) -> SpawnReport {
+        let worker = self.ask(plan, None);
+        match self.receive().0 {
+            FromSpawner::SpawnFailed { worker: number, report } if number == worker.number => *report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Runs `script` as a worker until it ends, and answers with what it wrote.
+    pub(crate) fn output_of(&mut self, script: &str) -> String {
+        let plan = self.plan(&["sh", "-c", script]);
+        let worker = self.spawn(&plan);
+        let output = read_all(&worker.stdout);
+        reap(worker.pid);
+        output
+    }
+
+    /// A plan for this command, in the folder of all that is this keeper's.
+    pub(crate) fn plan(&self, command: &[&str]) -> LaunchPlan {
+        LaunchPlan {
+            root: b"/apps/test".to_vec(),
+            directory: self.base.path().canonicalize().unwrap().as_os_str().as_bytes().to_vec(),
+            program: Program::Command(command.iter().map(|word| word.as_bytes().to_vec()).collect()),
+            listen: Listen::Fd,
+            ready: ReadyBy::Probe,
+            protocol: SessionProtocol::Http,
+            concurrency: 1,
+            environment: "production".into(),
+            env: Vec::new(),
+            start_timeout: PATIENCE,
+        }
+    }
+
+    /// Closes the link, as a keeper's death does, and waits for the spawner to go.
+    pub(crate) fn close(&mut self) -> ExitStatus {
+        self.link = None;
+        wait(&mut self.spawner)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.link = None;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end && matches!(self.spawner.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = self.spawner.kill();
+        let _ = self.spawner.wait();
+    }
+}
+
+/// The real executable with `link` at descriptor 3, as this process's own child.
+pub(crate) fn start_at_3(link: OwnedFd, env: &[(&str, &str)], stderr: Stdio) -> Child {
+    Command::new("sh")
+        .args(["-c", "exec \"$0\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_spawner")])
+        .envs(env.iter().copied())
+        .stdin(link)
+        .stderr(stderr)
+        .spawn()
+        .unwrap()
+}
+
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
+    wait_for("the process to end", || child.try_wait().unwrap())
+}
+
+/// Polls what has no event to wait for.
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub(crate) fn readable(fd: impl AsFd, patience: Duration) -> bool {
+    let timeout = Timespec::try_from(patience).unwrap();
+    rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)).unwrap() == 1
+}
+
+/// All that comes through a pipe until its last writer closes it.
+pub(crate) fn read_all(pipe: &OwnedFd) -> String {
+    let mut file = std::fs::File::from(pipe.try_clone().unwrap());
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        assert!(readable(pipe, PATIENCE), "no end after {:?}", String::from_utf8_lossy(&bytes));
+        match file.read(&mut buffer).unwrap() {
+            0 => return String::from_utf8(bytes).unwrap(),
+            len => bytes.extend_from_slice(&buffer[..len]),
+        }
+    }
+}
+
+/// The first line, without its end.
+pub(crate) fn read_line(pipe: &OwnedFd) -> String {
+    let mut file = std::fs::File::from(pipe.try_clone().unwrap());
+    let mut line = Vec::new();
+    let mut byte = [0];
+    loop {
+        assert!(readable(pipe, PATIENCE), "no line after {:?}", String::from_utf8_lossy(&line));
+        match file.read(&mut byte).unwrap() {
+            0 => panic!("the end after {:?}", String::from_utf8_lossy(&line)),
+            _ if byte == *b"\n" => return String::from_utf8(line).unwrap(),
+            _ => line.push(byte[0]),
+        }
+    }
+}
+
+/// Takes in a child: a worker is this process's own.
+pub(crate) fn reap(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    wait_for("a child to end", || {
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG).expect("it is no child of ours")
+    });
+}
+
+pub(crate) fn kill(pid: i32) {
+    let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL);
+}
+
+/// Whether a process runs: one that ended and waits to be reaped does not.
+pub(crate) fn runs(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    !after_name.trim_start().starts_with(['Z', 'X'])
+}
+
+/// A field of `/proc/PID/status`.
+pub(crate) fn status(pid: i32, field: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+    line.trim().to_owned()
+}

@@ -13,7 +13,9 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
@@ -45,8 +47,15 @@ pub(crate) struct Failure {
     pub(crate) ended: Option<Ended>,
 }
 
-/// Sends `request`, whose body is one of `source`'s, and waits for the head of the answer.
-pub(crate) async fn send(session: Session, request: Request<Upload>, source: &Source) -> Result<Outcome, Failure> {
+/// Sends `request`, whose body is one of `source`'s, to a worker of the app at `root`, and waits for the head of
+/// the answer.
+pub(crate) async fn send(
+    session: Session,
+    root: &Arc<PathBuf>,
+    request: Request<Upload>,
+    source: &Source,
+) -> Result<Outcome, Failure> {
+    let pid = session.pid();
     let wire = TokioIo::new(Wire { session, sent: false, received: false });
     let (sender, connection) = match http1::handshake(wire).await {
         Ok(both) => both,
@@ -74,7 +83,7 @@ pub(crate) async fn send(session: Session, request: Request<Upload>, source: &So
         let parts = exchange.connection.into_parts();
         return Ok(Outcome::Switched { head, session: parts.io.into_inner().session, early: parts.read_buf });
     }
-    let mut body = WorkerBody { incoming, driver: Some(Driver::of(exchange, source)) };
+    let mut body = WorkerBody { incoming, driver: Some(Driver::of(exchange, source)), root: root.clone(), pid };
     if body.incoming.is_end_stream() {
         poll_fn(|context| Poll::Ready(body.complete(context))).await;
     }
@@ -87,6 +96,9 @@ pub(crate) struct WorkerBody {
     incoming: Incoming,
     /// `None` once the answer is complete, or broken.
     driver: Option<Driver>,
+    /// Of whom is told when it breaks.
+    root: Arc<PathBuf>,
+    pid: i32,
 }
 
 impl WorkerBody {
@@ -117,7 +129,11 @@ impl Body for WorkerBody {
             Some(Ok(_)) if !this.incoming.is_end_stream() => {}
             // The session's part is over, though the client's may last: a length that is reached is not asked about again.
             Some(Ok(_)) | None => this.complete(context),
-            Some(Err(_)) => this.driver = None,
+            Some(Err(error)) => {
+                this.driver = None;
+                let app = this.root.display();
+                tracing::error!(%app, pid = this.pid, "a worker's answer broke off: {error}");
+            }
         }
         Poll::Ready(frame)
     }

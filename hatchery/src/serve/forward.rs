@@ -81,7 +81,7 @@ impl Front {
             *request.uri_mut() = asked.uri.clone();
             *request.headers_mut() =
                 headers::for_worker(head, asked.host.as_ref(), &asked.route.prefix, peer, upgrade.as_ref());
-            let failure = match exchange::send(session, request, source).await {
+            let failure = match exchange::send(session, &asked.route.root, request, source).await {
                 Ok(Outcome::Switched { .. }) if upgrade.is_none() => {
                     let page = bad_gateway("The application changed the protocol without being asked to.");
                     log(asked, pid, &page, "it answered 101 to a request without an upgrade");

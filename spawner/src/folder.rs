@@ -105,7 +105,8 @@ fn refused(level: &Path) -> FolderError {
     }
 }
 
-fn name(kind: FileType) -> &'static str {
+/// What a file of this kind is called.
+pub(crate) fn name(kind: FileType) -> &'static str {
     match kind {
         FileType::Directory => "a folder",
         FileType::RegularFile => "a file",

@@ -23,7 +23,7 @@
 //! | [`child`] | what runs between fork and exec, and nothing else |
 //! | [`environment`] | a worker's environment |
 //! | [`place`] | ports and socket folders of workers that make their own listener |
-//! | [`find`], [`tcp`], [`socket`] | looking for that listener |
+//! | [`find`], [`tcp`], [`tree`], [`socket`] | looking for that listener |
 //! | [`reports`] | sentences for people |
 //! | [`sweep`] | when the keeper is gone |
 
@@ -40,8 +40,11 @@ mod phase;
 mod place;
 mod reports;
 mod serve;
+mod socket;
 mod startup;
 mod sweep;
+mod tcp;
+mod tree;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,53 @@
+//! This test binary as a worker: listens where it is told to, until it is killed.
+
+use hatchery_protocol::link::LaunchPlan;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+
+use crate::keeper::Keeper;
+
+const TCP: &str = "listen-tcp:";
+const UNIX: &str = "listen-unix:";
+const LINK: &str = "link-at:";
+
+/// A plan for a worker that does as `what` says, once `prefix` has been run before its command.
+pub(crate) fn plan(keeper: &Keeper, prefix: &[&str], what: &str) -> LaunchPlan {
+    let own = std::env::current_exe().unwrap();
+    // The test harness takes what it does not know for the name of a test.
+    let command = [prefix, &[own.to_str().unwrap(), "--exact", "worker::role", "--nocapture", what]].concat();
+    keeper.plan(&command)
+}
+
+pub(crate) fn listens_at_tcp(address: &str) -> String {
+    format!("{TCP}{address}")
+}
+
+pub(crate) fn listens_at_unix(path: &str) -> String {
+    format!("{UNIX}{path}")
+}
+
+pub(crate) fn makes_a_link_at(path: &str) -> String {
+    format!("{LINK}{path}")
+}
+
+#[test]
+fn role() {
+    for argument in std::env::args() {
+        if let Some(address) = argument.strip_prefix(TCP) {
+            let listener = TcpListener::bind(address).unwrap();
+            eprintln!("{}", listener.local_addr().unwrap());
+            stay(listener);
+        } else if let Some(path) = argument.strip_prefix(UNIX) {
+            stay(UnixListener::bind(path).unwrap());
+        } else if let Some(path) = argument.strip_prefix(LINK) {
+            std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
+            stay(());
+        }
+    }
+}
+
+fn stay<T>(_listener: T) -> ! {
+    loop {
+        std::thread::park();
+    }
+}

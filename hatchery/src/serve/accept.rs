@@ -54,12 +54,15 @@ impl Accepting {
         self.tasks.close();
         let switched = &self.front.switched;
         switched.close();
-        let finished = async {
+        let mut finished = pin!(async {
             self.tasks.wait().await;
             switched.wait().await;
-        };
-        if tokio::time::timeout(time, finished).await.is_err() {
-            tracing::warn!("open requests were cut off after {} s", time.as_secs());
+        });
+        if tokio::time::timeout(PAUSE.min(time), finished.as_mut()).await.is_err() {
+            tracing::info!("open requests have {} s to finish; a second signal ends at once", time.as_secs());
+            if tokio::time::timeout(time.saturating_sub(PAUSE), finished).await.is_err() {
+                tracing::warn!("open requests were cut off");
+            }
         }
         self.front.cut.cancel();
         self.tasks.wait().await;

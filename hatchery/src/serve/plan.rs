@@ -43,9 +43,7 @@ impl Plan {
         for route in &served.routes {
             let root = route.root.as_os_str().as_bytes().to_vec();
             if !apps.iter().any(|app| app.root == root) {
-                let demo = served.demo.then(|| (DEMO_NAME.to_owned(), Start::DemoApp));
-                let (name, start) = demo.unzip();
-                apps.push(AppConfig { root, name, options: AppOptions { start, ..AppOptions::default() } });
+                apps.push(if served.demo { demo(root, &options) } else { registered(root) });
             }
         }
         let drain_timeout = options.drain_timeout.or_for_ever();
@@ -75,6 +73,20 @@ impl Plan {
         let router = Router::new(served.routes)?;
         Ok(Self { places, router, config, drain_timeout, development: environment == "development", what: served.what })
     }
+}
+
+fn registered(root: Vec<u8>) -> AppConfig {
+    AppConfig { root, name: None, options: AppOptions::default() }
+}
+
+fn demo(root: Vec<u8>, options: &Serve) -> AppConfig {
+    let options = AppOptions {
+        start: Some(Start::DemoApp),
+        // It could do more, but it is there to show a pool at work.
+        concurrency: options.concurrency.or(Some(1)),
+        ..AppOptions::default()
+    };
+    AppConfig { root, name: Some(DEMO_NAME.to_owned()), options }
 }
 
 fn places(options: &Serve) -> Result<Vec<Place>, String> {

@@ -430,3 +430,6 @@ fn wants_done(message: &ToPool) -> bool {
 fn wants_figure(message: &ToPool) -> bool {
     matches!(message, ToPool::GetActive { .. } | ToPool::GetCount { .. } | ToPool::GetSpawnServerPid { .. })
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,13 +46,14 @@ impl Pool {
             Phase::Serving => worker.why.is_none(),
             Phase::Draining => worker.sessions > 0 && worker.leases == 0 && worker.why.is_some(),
             Phase::Stopping => taken == 0 && worker.why.is_some(),
+            Phase::Failing => taken == 0 && worker.why.is_some(),
             Phase::Killed => worker.leases == 0 && worker.why.is_some(),
         };
         ensure(holds, || format!("{id} is {:?} with {taken} sessions and leases", worker.phase))?;
         let timed = match worker.phase {
             Phase::Starting | Phase::Draining | Phase::Stopping => true,
             Phase::Serving => worker.backing_off,
-            Phase::Killed => false,
+            Phase::Failing | Phase::Killed => false,
         };
         ensure(timed == self.timers.due(Timer::Worker(id)).is_some(), || format!("{id} has the wrong timer"))
     }

@@ -35,6 +35,9 @@ mod routing;
 mod check;
 mod view;
 
+#[cfg(feature = "scenarios")]
+pub mod scenario;
+
 pub use effect::{Answer, Beyond, Effect, EndReason, Gate, Invalid, Notice, Path, Refusal, Scope, StopReason};
 pub use event::{Close, ConnectFailure, Event, Exit, RestartMode};
 pub use ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};

@@ -4,6 +4,7 @@ use crate::app::{App, Inspection};
 use crate::effect::{Gate, StopReason};
 use crate::ids::{AppId, WorkerId};
 use crate::pool::{Phase, Pool};
+use crate::roster;
 use crate::time::Time;
 
 /// One step towards as many workers as are wanted.
@@ -172,7 +173,8 @@ fn evictable(pool: &Pool, for_app: AppId) -> Option<(WorkerId, StopReason)> {
 
 /// Whether a starting worker is one more than its app's waiters have a use for.
 fn is_unneeded(pool: &Pool, id: WorkerId) -> bool {
-    pool.app_of(id).is_some_and(|app| pool.roster.starting_slots(app, Some(id)) >= pool.queue.len(app))
+    let starting = pool.roster.get(id).filter(|worker| worker.phase == roster::Phase::Starting);
+    starting.is_some_and(|worker| pool.roster.starting_slots(worker.app, Some(id)) >= pool.queue.len(worker.app))
 }
 
 /// An idle worker that somebody waits for is in a back-off, and not to spare.

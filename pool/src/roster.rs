@@ -39,6 +39,9 @@ pub(crate) struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Starting,
+    /// It took too long to start and was killed; what it has to say is awaited, and no other is started in
+    /// its place before.
+    Failing,
     Serving,
     Draining,
     /// Told to leave (TERM).
@@ -90,6 +93,7 @@ impl Place {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Crew {
     pub(crate) all: BTreeSet<WorkerId>,
+    /// Those that may still become ready, as far as is known.
     pub(crate) starting: BTreeSet<WorkerId>,
     pub(crate) serving: u32,
     /// Those with a free slot: fewest sessions first, then most recently used, so that surplus falls idle.
@@ -185,6 +189,10 @@ impl Roster {
                 crew.starting.insert(id);
                 self.starting.insert(id);
             }
+            Phase::Failing => {
+                crew.starting.insert(id);
+                self.leaving += 1;
+            }
             Phase::Serving => crew.serving += 1,
             Phase::Draining => self.draining += 1,
             Phase::Stopping | Phase::Killed => self.leaving += 1,
@@ -205,6 +213,10 @@ impl Roster {
             Phase::Starting => {
                 crew.starting.remove(&id);
                 self.starting.remove(&id);
+            }
+            Phase::Failing => {
+                crew.starting.remove(&id);
+                self.leaving -= 1;
             }
             Phase::Serving => crew.serving -= 1,
             Phase::Draining => self.draining -= 1,

@@ -63,7 +63,7 @@ impl Pool {
                 Phase::Serving if worker.sessions == 0 => WorkerState::Ready,
                 Phase::Serving => WorkerState::Busy,
                 Phase::Draining => WorkerState::Draining,
-                Phase::Stopping | Phase::Killed => WorkerState::Stopping,
+                Phase::Stopping | Phase::Failing | Phase::Killed => WorkerState::Stopping,
             },
             generation: worker.generation,
             sessions: sessions

@@ -96,15 +96,18 @@ impl Pool {
     pub(crate) fn spawn_failed(&mut self, id: WorkerId, report: ReportId, gone: bool, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
         let (app, cause) = (worker.app, worker.cause);
-        let failed = worker.phase == Phase::Starting || worker.why == Some(StopReason::StartTimedOut);
-        if gone {
-            self.timers.clear(Timer::Worker(id));
-            self.roster.dismiss(id);
-        } else if worker.phase == Phase::Starting {
-            self.kill(id, StopReason::SpawnFailed, now);
+        let phase = worker.phase;
+        match phase {
+            _ if gone => {
+                self.timers.clear(Timer::Worker(id));
+                self.roster.dismiss(id);
+            }
+            Phase::Starting => self.kill(id, StopReason::SpawnFailed, now),
+            Phase::Failing => self.roster.update(id, |worker| worker.phase = Phase::Killed),
+            Phase::Serving | Phase::Draining | Phase::Stopping | Phase::Killed => {}
         }
         self.touch(app);
-        if !failed {
+        if !matches!(phase, Phase::Starting | Phase::Failing) {
             return;
         }
         self.notice(Notice::SpawnFailed { app, worker: Some(id), report });
@@ -136,7 +139,7 @@ impl Pool {
         match worker.phase {
             Phase::Serving if worker.sessions > 0 => self.drain(id, why, now),
             Phase::Serving | Phase::Starting => self.stop(id, why, now),
-            Phase::Draining | Phase::Stopping | Phase::Killed => {}
+            Phase::Draining | Phase::Stopping | Phase::Failing | Phase::Killed => {}
         }
     }
 
@@ -165,13 +168,15 @@ impl Pool {
 
     /// Its sessions end with its process.
     pub(crate) fn kill(&mut self, id: WorkerId, why: StopReason, now: Time) {
-        if self.roster.get(id).is_none_or(|worker| worker.phase == Phase::Killed) {
-            return;
-        }
+        let phase = match self.roster.get(id).map(|worker| worker.phase) {
+            None | Some(Phase::Failing | Phase::Killed) => return,
+            Some(Phase::Starting) if why == StopReason::StartTimedOut => Phase::Failing,
+            Some(_) => Phase::Killed,
+        };
         self.revoke_all(id, Some(Use::Parked), EndReason::LeaseEnded, now);
         self.timers.clear(Timer::Worker(id));
         self.roster.update(id, |worker| {
-            worker.phase = Phase::Killed;
+            worker.phase = phase;
             worker.why.get_or_insert(why);
         });
         self.effect(Effect::Kill { worker: id, why });
@@ -203,7 +208,7 @@ impl Pool {
                 self.stop_if_drained(id, now);
             }
             Phase::Stopping => self.kill(id, StopReason::StopTimedOut, now),
-            Phase::Killed => {}
+            Phase::Failing | Phase::Killed => {}
         }
         self.touch(app);
     }

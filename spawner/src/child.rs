@@ -3,83 +3,11 @@
 //!
 //! Two forks, so that the keeper becomes the worker's parent: the process between the two ends at once.
 
+use crate::word::{HEAD, HEADER, Stage, WORD};
 use libc::{c_char, c_int, pid_t};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-
-/// Where the failure was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Stage {
-    Fork,
-    /// The keeper did not become the parent.
-    Parent,
-    Session,
-    Descriptors,
-    Limit,
-    Directory,
-    DeathSignal,
-    Execute,
-}
-
-impl Stage {
-    fn from(byte: u8) -> Option<Self> {
-        [
-            Self::Fork,
-            Self::Parent,
-            Self::Session,
-            Self::Descriptors,
-            Self::Limit,
-            Self::Directory,
-            Self::DeathSignal,
-            Self::Execute,
-        ]
-        .into_iter()
-        .find(|stage| *stage as u8 == byte)
-    }
-}
-
-/// What the new process says, one packet each. The end of the channel says that the program is executing.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Word {
-    Pid(pid_t),
-    Failed(Failure),
-}
-
-/// Why there is no worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) stage: Stage,
-    pub(crate) errno: i32,
-    /// Which of the candidates, or of the levels of the directory, it is about.
-    pub(crate) index: usize,
-    /// The mode of what is there; 0: nothing is.
-    pub(crate) mode: u32,
-    /// The file's first bytes.
-    pub(crate) head: Vec<u8>,
-}
-
-const FAILURE_HEADER: usize = 12;
-const HEAD: usize = 256;
-/// The longest word in bytes.
-pub(crate) const WORD: usize = FAILURE_HEADER + HEAD;
-
-impl Word {
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [0, pid @ ..] => Some(Self::Pid(pid_t::from_ne_bytes(pid.try_into().ok()?))),
-            [1, stage, i0, i1, e0, e1, e2, e3, m0, m1, m2, m3, head @ ..] => Some(Self::Failed(Failure {
-                stage: Stage::from(*stage)?,
-                index: usize::from(u16::from_ne_bytes([*i0, *i1])),
-                errno: i32::from_ne_bytes([*e0, *e1, *e2, *e3]),
-                mode: u32::from_ne_bytes([*m0, *m1, *m2, *m3]),
-                head: head.to_vec(),
-            })),
-            _ => None,
-        }
-    }
-}
 
 /// What is executed.
 #[derive(Debug)]
@@ -94,7 +22,7 @@ pub(crate) enum Image {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) keeper: pid_t,
-    /// Our end of the channel that carries [`Word`]s.
+    /// Our end of the channel that carries [`Word`](crate::word::Word)s.
     pub(crate) words: OwnedFd,
     pub(crate) stdin: OwnedFd,
     pub(crate) stdout: OwnedFd,
@@ -135,7 +63,7 @@ impl Pointers {
 /// Digits of the largest process id there can be.
 pub(crate) const PID_DIGITS: usize = 10;
 
-/// Starts it, and answers with the process between, which ends in a moment. The rest comes as [`Word`]s.
+/// Starts it, and answers with the process between, which ends in a moment. The rest comes as [`Word`](crate::word::Word)s.
 ///
 /// # Errors
 /// When the process limit is reached, or memory is short.
@@ -153,17 +81,15 @@ fn between(prepared: &mut Prepared) -> ! {
     match unsafe { libc::fork() } {
         -1 => fail(prepared.words.as_raw_fd(), Stage::Fork, errno()),
         0 => worker(prepared),
-        pid => {
-            let mut word = [0; 1 + size_of::<pid_t>()];
-            word[1..].copy_from_slice(&pid.to_ne_bytes());
-            say(prepared.words.as_raw_fd(), &word);
-            leave(0)
-        }
+        _ => leave(0),
     }
 }
 
 fn worker(prepared: &mut Prepared) -> ! {
     let words = prepared.words.as_raw_fd();
+    if !say_own_pid(words) {
+        leave(1);
+    }
     if !parent_became(prepared.keeper) {
         fail(words, Stage::Parent, libc::ESRCH);
     }
@@ -195,6 +121,15 @@ fn worker(prepared: &mut Prepared) -> ! {
     }
     write_own_pid(prepared);
     execute(prepared, words)
+}
+
+/// The worker says it itself, first of all: a process that the spawner knows nothing of can't come further than
+/// this, since to one that has given up nothing can be said.
+fn say_own_pid(words: RawFd) -> bool {
+    let mut word = [0; 1 + size_of::<pid_t>()];
+    // SAFETY: no memory is involved.
+    word[1..].copy_from_slice(&unsafe { libc::getpid() }.to_ne_bytes());
+    say(words, &word)
 }
 
 /// Waits until the process between has gone, at most a second or two.
@@ -232,13 +167,7 @@ fn default_signals() {
     }
     // SAFETY: as above; a signal set of the kernel's has `SET` bytes.
     unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            default.as_ptr(),
-            std::ptr::null_mut::<u64>(),
-            SET,
-        );
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, default.as_ptr(), std::ptr::null_mut::<u64>(), SET);
     }
 }
 
@@ -424,16 +353,16 @@ fn fail_at(words: RawFd, stage: Stage, errno: c_int, index: usize, mode: u32, he
     word[2..4].copy_from_slice(&index.to_ne_bytes());
     word[4..8].copy_from_slice(&errno.to_ne_bytes());
     word[8..12].copy_from_slice(&mode.to_ne_bytes());
-    let len = FAILURE_HEADER + head.len().min(HEAD);
-    word[FAILURE_HEADER..len].copy_from_slice(&head[..len - FAILURE_HEADER]);
+    let len = HEADER + head.len().min(HEAD);
+    word[HEADER..len].copy_from_slice(&head[..len - HEADER]);
     say(words, &word[..len]);
     leave(127)
 }
 
-fn say(words: RawFd, word: &[u8]) {
-    // If nobody listens, the spawner is gone, and its successor knows nothing of this process.
+/// False if nobody listens any more.
+fn say(words: RawFd, word: &[u8]) -> bool {
     // SAFETY: `word` is as long as it is said to be.
-    unsafe { libc::send(words, word.as_ptr().cast(), word.len(), libc::MSG_NOSIGNAL) };
+    unsafe { libc::send(words, word.as_ptr().cast(), word.len(), libc::MSG_NOSIGNAL) != -1 }
 }
 
 fn leave(status: c_int) -> ! {
@@ -444,29 +373,4 @@ fn leave(status: c_int) -> ! {
 fn errno() -> c_int {
     // SAFETY: always a valid pointer to this thread's own.
     unsafe { *libc::__errno_location() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_read_as_they_were_written() {
-        assert_eq!(Word::decode(&[0, 1, 0, 0, 0]), Some(Word::Pid(pid_t::from_ne_bytes([1, 0, 0, 0]))));
-        let mut bytes = vec![1, Stage::Directory as u8];
-        bytes.extend(3_u16.to_ne_bytes());
-        bytes.extend(13_i32.to_ne_bytes());
-        bytes.extend(0o040_700_u32.to_ne_bytes());
-        bytes.extend(b"#!");
-        let failure =
-            Failure { stage: Stage::Directory, errno: 13, index: 3, mode: 0o040_700, head: b"#!".to_vec() };
-        assert_eq!(Word::decode(&bytes), Some(Word::Failed(failure)));
-    }
-
-    #[test]
-    fn other_bytes_are_no_words() {
-        for bytes in [&b""[..], &[0], &[0, 1, 2], &[2, 0, 0, 0, 0], &[1, 0, 0], &[1, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]] {
-            assert_eq!(Word::decode(bytes), None, "{bytes:?}");
-        }
-    }
 }

@@ -55,9 +55,7 @@ pub(crate) fn inherited(own: impl IntoIterator<Item = (std::ffi::OsString, std::
     let mut variables: Variables = own
         .into_iter()
         .map(|(name, value)| (name.into_vec(), value.into_vec()))
-        .filter(|(name, _)| {
-            INHERITED.contains(&name.as_slice()) || name.starts_with(b"LC_") || name == b"SSL_CERT_DIR"
-        })
+        .filter(|(name, _)| INHERITED.contains(&name.as_slice()) || name.starts_with(b"LC_") || name == b"SSL_CERT_DIR")
         .collect();
     variables.entry(b"PATH".to_vec()).or_insert_with(|| DEFAULT_PATH.to_vec());
     variables
@@ -148,7 +146,8 @@ mod tests {
 
     #[test]
     fn a_worker_inherits_only_what_is_no_secret() {
-        let own = [("HOME", "/root"), ("LC_ALL", "C"), ("SSL_CERT_DIR", "/c"), ("AWS_SECRET", "x"), ("HATCHERY_POOL", "p")];
+        let own =
+            [("HOME", "/root"), ("LC_ALL", "C"), ("SSL_CERT_DIR", "/c"), ("AWS_SECRET", "x"), ("HATCHERY_POOL", "p")];
         let inherited = inherited(own.map(|(name, value)| (name.into(), value.into())));
         let environment = of(&inherited, &plan(&[]), "p.1.2", None, None, false);
         assert_eq!(

@@ -21,8 +21,15 @@ pub(crate) const INSPECT_LIMIT: Duration = Duration::from_secs(5);
 /// What an errand is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    Inspect { app: AppNumber, root: Vec<u8> },
-    Find { worker: WorkerNumber, pid: i32, place: Place },
+    Inspect {
+        app: AppNumber,
+        root: Vec<u8>,
+    },
+    Find {
+        worker: WorkerNumber,
+        pid: i32,
+        place: Place,
+    },
     /// A worker's folder is removed.
     Remove,
 }
@@ -90,7 +97,10 @@ pub(crate) enum ErrandError {
 
 impl Errand {
     /// Forks a child that does `work`.
-    pub(crate) fn start(purpose: Purpose, work: impl FnOnce(&Purpose) -> (Answer, Option<OwnedFd>)) -> io::Result<Self> {
+    pub(crate) fn start(
+        purpose: Purpose,
+        work: impl FnOnce(&Purpose) -> (Answer, Option<OwnedFd>),
+    ) -> io::Result<Self> {
         let (answer, theirs) = packet::pair()?;
         let spawner = rustix::process::getpid();
         // SAFETY: this process has one thread, so its child is a whole copy of it and may do anything; it shares

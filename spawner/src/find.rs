@@ -9,8 +9,8 @@ use crate::tree::{self, Owner};
 use hatchery_protocol::link::Place;
 use hatchery_protocol::mark;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -66,8 +66,9 @@ pub(crate) fn find(pid: i32, place: &Place) -> (Answer, Option<OwnedFd>) {
     loop {
         let found = match place {
             Place::Port(port) => at_port(pid, *port, &mut elsewhere).map(|found| found.then_some((Answer::Port, None))),
-            Place::Path(path) => at_path(path, &mut elsewhere)
-                .map(|socket| socket.map(|socket| (Answer::Socket, Some(socket)))),
+            Place::Path(path) => {
+                at_path(path, &mut elsewhere).map(|socket| socket.map(|socket| (Answer::Socket, Some(socket))))
+            }
         };
         match found {
             Ok(Some(answer)) => return answer,
@@ -89,7 +90,9 @@ fn at_port(pid: i32, port: u16, elsewhere: &mut Elsewhere) -> Result<bool, FindE
     if at_port.iter().any(|listener| own.contains(&listener.inode) && takes_loopback(listener.address)) {
         return Ok(true);
     }
-    if let Some(other) = at_port.iter().find(|listener| !own.contains(&listener.inode) && takes_loopback(listener.address)) {
+    if let Some(other) =
+        at_port.iter().find(|listener| !own.contains(&listener.inode) && takes_loopback(listener.address))
+    {
         // Seen twice, since a process can be missed while it starts another.
         let owner = tree::owner(other);
         return if elsewhere.is_second_look_at(other) { Err(FindError::Taken { port, owner }) } else { Ok(false) };

@@ -35,7 +35,10 @@ pub(crate) enum InspectError {
     TwoPlaces,
     #[error("{}: `listen = \"{listen}\"` contradicts the command, which contains `{word}`", manifest::NAME)]
     Contradiction { listen: &'static str, word: &'static str },
-    #[error("{}: `listen = \"socket\"` needs `{{socket}}` in the command: how else would the app know its path", manifest::NAME)]
+    #[error(
+        "{}: `listen = \"socket\"` needs `{{socket}}` in the command: how else would the app know its path",
+        manifest::NAME
+    )]
     SocketUnsaid,
     #[error("the environment variable `{name}` given for the app: {error}")]
     Variable { name: String, error: NameError },
@@ -139,9 +142,9 @@ fn program(command: Vec<String>) -> Program {
 /// Where the app listens: what the command says, else the manifest, else what is usual.
 fn listen(program: &Program, said: Option<Listen>, protocol: SessionProtocol) -> Result<Listen, InspectError> {
     let contains = |word: &str| match program {
-        Program::Command(command) => command
-            .iter()
-            .any(|argument| argument.windows(word.len()).any(|window| window == word.as_bytes())),
+        Program::Command(command) => {
+            command.iter().any(|argument| argument.windows(word.len()).any(|window| window == word.as_bytes()))
+        }
         Program::DemoApp => false,
     };
     let (by_command, word) = match (contains("{port}"), contains("{socket}")) {
@@ -151,9 +154,7 @@ fn listen(program: &Program, said: Option<Listen>, protocol: SessionProtocol) ->
         (false, false) => (None, ""),
     };
     match (by_command, said) {
-        (Some(listen), Some(said)) if listen != said => {
-            Err(InspectError::Contradiction { listen: name(said), word })
-        }
+        (Some(listen), Some(said)) if listen != said => Err(InspectError::Contradiction { listen: name(said), word }),
         (Some(listen), _) => Ok(listen),
         (None, Some(Listen::Socket)) => Err(InspectError::SocketUnsaid),
         (None, Some(said)) => Ok(said),
@@ -179,11 +180,11 @@ fn environment_name(said: Option<String>) -> Result<String, InspectError> {
     }
 }
 
+/// Names and values as a plan holds them.
+type Env = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The manifest's variables, which are checked already, and over them those from outside.
-fn env(
-    manifest: Vec<(String, String)>,
-    given: Vec<(String, String)>,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, InspectError> {
+fn env(manifest: Vec<(String, String)>, given: Vec<(String, String)>) -> Result<Env, InspectError> {
     for (name, value) in &given {
         environment::check(name.as_bytes(), value.as_bytes())
             .map_err(|error| InspectError::Variable { name: name.clone(), error })?;

@@ -1,9 +1,10 @@
 //! One start: from a plan to `Started` or `SpawnFailed`.
 
-use crate::child::{self, Failure, Image, Pointers, Prepared, Word};
+use crate::child::{self, Image, Pointers, Prepared};
 use crate::environment::{self, Environment};
 use crate::place::PlaceError;
 use crate::startup::Basis;
+use crate::word::{Failure, WORD, Word};
 use hatchery_protocol::channel::ReceiveError;
 use hatchery_protocol::link::{LaunchPlan, Listen, Place, Program, WorkerNumber};
 use hatchery_protocol::packet;
@@ -46,6 +47,8 @@ pub(crate) enum LaunchError {
     Garbled,
     #[error("executing the start command took longer than {:.0} s", .0.as_secs_f64())]
     TookTooLong(Duration),
+    #[error("too many workers are about to execute their program")]
+    TooMany,
     #[error("the worker was given up before its program was executed")]
     GivenUp,
 }
@@ -86,7 +89,14 @@ impl Story {
     }
 }
 
-/// Begins to start `plan`. An error comes with what reports tell of it.
+/// A start that came to nothing before there was a process.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: LaunchError,
+    pub(crate) story: Story,
+}
+
+/// Begins to start `plan`.
 pub(crate) fn begin(
     basis: &Basis,
     inherited: &BTreeMap<Vec<u8>, Vec<u8>>,
@@ -94,7 +104,7 @@ pub(crate) fn begin(
     plan: &LaunchPlan,
     given: Given,
     place: Option<Place>,
-) -> Result<Launch, (LaunchError, Story)> {
+) -> Result<Launch, Box<Failed>> {
     let mut story = Story::of(plan);
     match prepare(basis, inherited, plan, given, place.as_ref(), &mut story) {
         Ok((mut prepared, words)) => match child::start(&mut prepared) {
@@ -108,9 +118,9 @@ pub(crate) fn begin(
                 pid: None,
                 failure: None,
             }),
-            Err(error) => Err((error.into(), story)),
+            Err(error) => Err(Box::new(Failed { error: error.into(), story })),
         },
-        Err(error) => Err((error, story)),
+        Err(error) => Err(Box::new(Failed { error, story })),
     }
 }
 
@@ -217,7 +227,7 @@ fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 impl Launch {
     /// Reads what the new process said. `None`: it is not over yet.
     pub(crate) fn hear(&mut self) -> Option<Outcome> {
-        let mut buffer = [0; child::WORD];
+        let mut buffer = [0; WORD];
         loop {
             match packet::receive(&self.words, &mut buffer, RecvFlags::DONTWAIT) {
                 Ok(received) if received.len == 0 => return Some(self.conclude()),
@@ -249,7 +259,11 @@ impl Launch {
 
     /// Ends a process that has not executed its program. The keeper does not reap it before this start is
     /// answered, so the pid is still its own.
-    pub(crate) fn kill(&self) {
+    pub(crate) fn give_up(mut self) {
+        // From now on the process can say nothing, its pid included, without which it goes no further; what it
+        // had said before is read here.
+        let _ = rustix::net::shutdown(&self.words, rustix::net::Shutdown::Both);
+        while self.hear().is_none() {}
         if let Some(pid) = self.pid.and_then(rustix::process::Pid::from_raw) {
             // Gone already: all the better.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);

@@ -17,10 +17,12 @@
 //! | [`serve`] | the loop, and what each message does |
 //! | [`phase`] | which message is permitted when |
 //! | [`outbox`] | answers that wait for the keeper to read |
-//! | [`errand`] | short-lived children that touch what could hang, and their answers |
+//! | [`errand`] | a short-lived child that touches what could hang, and its answer |
+//! | [`errands`] | all of them: how many at once, which wait, which hang |
 //! | [`inspect`], [`manifest`], [`folder`] | how an app is started: from its root, its `hatchery.toml` |
 //! | [`launch`] | one start, from a plan to `Started` or `SpawnFailed` |
 //! | [`child`] | what runs between fork and exec, and nothing else |
+//! | [`word`] | what the new process says meanwhile |
 //! | [`environment`] | a worker's environment |
 //! | [`place`] | ports and socket folders of workers that make their own listener |
 //! | [`find`], [`tcp`], [`tree`], [`socket`] | looking for that listener |
@@ -30,6 +32,7 @@
 mod child;
 mod environment;
 mod errand;
+mod errands;
 mod find;
 mod folder;
 mod inspect;
@@ -45,6 +48,7 @@ mod startup;
 mod sweep;
 mod tcp;
 mod tree;
+mod word;
 
 use std::process::ExitCode;
 

@@ -18,12 +18,52 @@ const KEYS: [&str; 8] = ["command", "protocol", "listen", "ready", "concurrency"
 
 /// Words of `pool.toml`: those that could be taken for an app owner's to say.
 const OPERATORS_KEYS: [&str; 46] = [
-    "admin", "app", "apps", "apps_under", "breaker_failures", "breaker_window", "cpu", "defaults", "drain_timeout",
-    "environment", "fair_wait", "group", "host", "linger", "lower_privilege", "lowest_user", "max", "max_cpu", "max_files",
-    "max_idle", "max_lifetime", "max_memory", "max_per_app", "max_preloaders", "max_processes", "max_queue",
-    "max_queue_total", "max_queue_wait", "max_request_time", "max_requests", "max_sessions", "max_starting", "memory",
-    "min", "min_uid", "name", "path", "pool", "pool_user", "quiet_period", "root", "start_timeout", "stop_timeout",
-    "surge", "user", "watch",
+    "admin",
+    "app",
+    "apps",
+    "apps_under",
+    "breaker_failures",
+    "breaker_window",
+    "cpu",
+    "defaults",
+    "drain_timeout",
+    "environment",
+    "fair_wait",
+    "group",
+    "host",
+    "linger",
+    "lower_privilege",
+    "lowest_user",
+    "max",
+    "max_cpu",
+    "max_files",
+    "max_idle",
+    "max_lifetime",
+    "max_memory",
+    "max_per_app",
+    "max_preloaders",
+    "max_processes",
+    "max_queue",
+    "max_queue_total",
+    "max_queue_wait",
+    "max_request_time",
+    "max_requests",
+    "max_sessions",
+    "max_starting",
+    "memory",
+    "min",
+    "min_uid",
+    "name",
+    "path",
+    "pool",
+    "pool_user",
+    "quiet_period",
+    "root",
+    "start_timeout",
+    "stop_timeout",
+    "surge",
+    "user",
+    "watch",
 ];
 
 /// What a manifest says; `None` and empty: nothing.
@@ -281,8 +321,7 @@ static LISTENS: Words<Listen> = Words {
     names: &["fd", "stdin", "port", "socket"],
     values: &[Listen::Fd, Listen::Stdin, Listen::Port, Listen::Socket],
 };
-static READYS: Words<ReadyBy> =
-    Words { names: &["probe", "notify"], values: &[ReadyBy::Probe, ReadyBy::Notify] };
+static READYS: Words<ReadyBy> = Words { names: &["probe", "notify"], values: &[ReadyBy::Probe, ReadyBy::Notify] };
 
 #[cfg(test)]
 mod tests {
@@ -328,7 +367,8 @@ mod tests {
     fn the_operators_keys_are_refused_with_that_files_name() {
         for key in ["max", "user", "group", "max_idle", "host", "path", "root", "min", "max_per_app", "memory"] {
             let (problem, _) = mistake(&format!("command = \"x\"\n{key} = 1"));
-            let expected = format!("hatchery.toml, line 2, column 1: `{key}` belongs in pool.toml, the operator's file");
+            let expected =
+                format!("hatchery.toml, line 2, column 1: `{key}` belongs in pool.toml, the operator's file");
             assert_eq!(problem, expected);
         }
         assert!(OPERATORS_KEYS.is_sorted());
@@ -365,7 +405,10 @@ mod tests {
             ("env = []", "line 1, column 7: `env` must be a table of strings, and is an array"),
             ("[env]\nA = 1", "line 2, column 5: `env.A` must be a string, and is an integer"),
             ("[env]\nPORT = \"1\"", "line 2, column 1: `env.PORT`: the environment variable is Hatchery's own to set"),
-            ("[env]\n\"A=B\" = \"1\"", "line 2, column 1: `env.A=B`: the name of an environment variable contains `=` or a null byte"),
+            (
+                "[env]\n\"A=B\" = \"1\"",
+                "line 2, column 1: `env.A=B`: the name of an environment variable contains `=` or a null byte",
+            ),
             ("[env]\n\"\" = \"1\"", "line 2, column 1: `env.`: an environment variable has an empty name"),
         ] {
             let error = parse(text).unwrap_err();

@@ -21,10 +21,9 @@ impl Phase {
     pub(crate) fn permits(self, message: &ToSpawner) -> Result<(), OutOfTurn> {
         let permitted = match message {
             ToSpawner::Begin { .. } => self == Self::Expectant,
-            ToSpawner::Inspect { .. }
-            | ToSpawner::Spawn { .. }
-            | ToSpawner::Find { .. }
-            | ToSpawner::Gone { .. } => self == Self::Serving,
+            ToSpawner::Inspect { .. } | ToSpawner::Spawn { .. } | ToSpawner::Find { .. } | ToSpawner::Gone { .. } => {
+                self == Self::Serving
+            }
         };
         if permitted { Ok(()) } else { Err(self.out_of_turn(name(message))) }
     }
@@ -40,6 +39,12 @@ impl Phase {
 
 /// A worker was to be started under the number of another.
 pub(crate) const SECOND_SPAWN: OutOfTurn = OutOfTurn { message: "Spawn", when: "for a worker that is there already" };
+
+/// A worker was to be started that no sweep would find.
+pub(crate) const FOREIGN_MARK: OutOfTurn = OutOfTurn { message: "Spawn", when: "with the mark of another pool" };
+
+/// The pool has no name, or its runtime folder is no path of a folder.
+pub(crate) const NO_FOLDER: OutOfTurn = OutOfTurn { message: "Begin", when: "without a pool or its folder" };
 
 fn name(message: &ToSpawner) -> &'static str {
     match message {

@@ -54,7 +54,9 @@ impl Places {
                 self.ports.insert(worker, port);
                 Ok(Some(Place::Port(port)))
             }
-            Listen::Socket => make_folder(worker, runtime).map(|path| Some(Place::Path(path.as_os_str().as_bytes().to_vec()))),
+            Listen::Socket => {
+                make_folder(worker, runtime).map(|path| Some(Place::Path(path.as_os_str().as_bytes().to_vec())))
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! Sentences for people: what went wrong, and what to do about it.
 
-use crate::child::{Failure, Stage};
 use crate::errand::{ErrandError, INSPECT_LIMIT, Purpose};
 use crate::launch::{LaunchError, Story};
+use crate::word::{Failure, Stage};
 use hatchery_protocol::mark;
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use std::ffi::CString;
@@ -88,7 +88,11 @@ pub(crate) fn launch(error: &LaunchError, story: &Story) -> Report {
         LaunchError::NoProgram | LaunchError::Null => {
             (SpawnStep::Prepare, error.to_string(), "Correct the app's start command.".into())
         }
-        LaunchError::Process(_) | LaunchError::Garbled | LaunchError::GivenUp | LaunchError::Listener => (
+        LaunchError::Process(_)
+        | LaunchError::Garbled
+        | LaunchError::GivenUp
+        | LaunchError::TooMany
+        | LaunchError::Listener => (
             SpawnStep::Prepare,
             error.to_string(),
             "See whether the machine is short of memory or of processes, and try again.".into(),
@@ -98,7 +102,8 @@ pub(crate) fn launch(error: &LaunchError, story: &Story) -> Report {
 }
 
 const PROCESS_LIMIT: &str = "no further process may be made: the limit of processes is reached";
-const PROCESS_LIMIT_REMEDY: &str = "Raise the limit (`ulimit -u`, or TasksMax of the service), or lower the pool's max.";
+const PROCESS_LIMIT_REMEDY: &str =
+    "Raise the limit (`ulimit -u`, or TasksMax of the service), or lower the pool's max.";
 
 /// What the new process said of its own failure.
 fn child(failure: &Failure, story: &Story) -> Report {
@@ -175,11 +180,10 @@ fn execute(failure: &Failure, story: &Story, system: &io::Error) -> (String, Str
         ),
         libc::EACCES => (
             format!("{found} may not be executed by the worker's user"),
-            "See that its user may enter the folder and execute the file, and that its disk is not mounted noexec.".into(),
+            "See that its user may enter the folder and execute the file, and that its disk is not mounted noexec."
+                .into(),
         ),
-        libc::ENOEXEC if failure.head.is_empty() => {
-            (format!("{found} is empty"), "Put a program there.".into())
-        }
+        libc::ENOEXEC if failure.head.is_empty() => (format!("{found} is empty"), "Put a program there.".into()),
         libc::ENOEXEC => (
             format!("{found} is no program: it has no #! line, and is no executable for this machine"),
             "Begin it with a line like `#!/bin/sh`, or start it through its interpreter.".into(),
@@ -188,14 +192,14 @@ fn execute(failure: &Failure, story: &Story, system: &io::Error) -> (String, Str
             "the command and environment are longer than this machine allows".into(),
             "Pass long values in a file.".into(),
         ),
-        libc::ETXTBSY => (
-            format!("{found} is being written"),
-            "Restart the app when the file is complete.".into(),
-        ),
+        libc::ETXTBSY => (format!("{found} is being written"), "Restart the app when the file is complete.".into()),
         libc::EAGAIN => (PROCESS_LIMIT.into(), PROCESS_LIMIT_REMEDY.into()),
         _ => {
             let found = if found.is_empty() { &program } else { &found };
-            (format!("{found} could not be executed: {system}"), "See that the file is whole and its disk is well.".into())
+            (
+                format!("{found} could not be executed: {system}"),
+                "See that the file is whole and its disk is well.".into(),
+            )
         }
     }
 }
@@ -250,13 +254,37 @@ mod tests {
         let none = usize::from(u16::MAX);
         for (errno, index, mode, head, problem) in [
             (libc::ENOENT, none, 0, "", "python4 is not on the PATH (/usr/bin:/bin)"),
-            (libc::ENOENT, 1, 0o100_755, "#!/opt/perl -w\n", "/bin/python4 is there, but /opt/perl, which its #! line names, is not"),
-            (libc::ENOENT, 1, 0o100_755, "#!/bin/sh\r\n", "/bin/python4 has lines that end as on Windows, so its #! line asks for `/bin/sh\\r`"),
-            (libc::ENOENT, 0, 0o100_755, "\u{7f}ELF", "/usr/bin/python4 is there, but the dynamic loader that it needs is not"),
+            (
+                libc::ENOENT,
+                1,
+                0o100_755,
+                "#!/opt/perl -w\n",
+                "/bin/python4 is there, but /opt/perl, which its #! line names, is not",
+            ),
+            (
+                libc::ENOENT,
+                1,
+                0o100_755,
+                "#!/bin/sh\r\n",
+                "/bin/python4 has lines that end as on Windows, so its #! line asks for `/bin/sh\\r`",
+            ),
+            (
+                libc::ENOENT,
+                0,
+                0o100_755,
+                "\u{7f}ELF",
+                "/usr/bin/python4 is there, but the dynamic loader that it needs is not",
+            ),
             (libc::EACCES, 0, 0o100_644, "", "/usr/bin/python4 is not executable: its mode is 0644"),
             (libc::EACCES, 0, 0o040_755, "", "/usr/bin/python4 is a folder, no program"),
             (libc::EACCES, 0, 0o100_755, "", "/usr/bin/python4 may not be executed by the worker's user"),
-            (libc::ENOEXEC, 0, 0o100_755, "echo", "/usr/bin/python4 is no program: it has no #! line, and is no executable for this machine"),
+            (
+                libc::ENOEXEC,
+                0,
+                0o100_755,
+                "echo",
+                "/usr/bin/python4 is no program: it has no #! line, and is no executable for this machine",
+            ),
             (libc::ENOEXEC, 0, 0o100_755, "", "/usr/bin/python4 is empty"),
             (libc::E2BIG, 0, 0, "", "the command and environment are longer than this machine allows"),
             (libc::EAGAIN, 0, 0, "", PROCESS_LIMIT),

@@ -1,21 +1,19 @@
 //! The loop, and what each message does.
 
 use crate::environment;
-use crate::errand::{Answer, Errand, ErrandError, Purpose};
-use crate::find;
-use crate::inspect;
+use crate::errand::{Answer, ErrandError, Purpose};
+use crate::errands::{Detail, Errands};
 use crate::launch::{self, Given, Launch, LaunchError, Outcome, Story};
 use crate::outbox::Outbox;
-use crate::phase::{OutOfTurn, Phase, SECOND_SPAWN};
+use crate::phase::{FOREIGN_MARK, NO_FOLDER, OutOfTurn, Phase, SECOND_SPAWN};
 use crate::place::{self, Places};
 use crate::reports;
 use crate::startup::{Basis, Spawner};
 use crate::sweep;
 use hatchery_protocol::channel::{Channel, ReceiveError, SendError};
 use hatchery_protocol::link::{FromSpawner, LaunchPlan, Place, ToSpawner, WorkerNumber};
-use hatchery_protocol::options::AppOptions;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -24,8 +22,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Errands that wait for others to end.
-const QUEUE: usize = 1024;
+/// Starts at once that have not come to executing their program.
+const LAUNCHES: usize = 64;
 
 /// Why the link ended with the keeper still there.
 #[derive(Debug, thiserror::Error)]
@@ -55,20 +53,6 @@ impl From<SendError> for ServeError {
     }
 }
 
-/// What an errand needs to know beyond its purpose.
-#[derive(Debug)]
-struct Request {
-    purpose: Purpose,
-    detail: Detail,
-}
-
-#[derive(Debug)]
-enum Detail {
-    Inspect(Box<AppOptions>),
-    Find,
-    Remove(PathBuf),
-}
-
 #[derive(Debug)]
 struct Server {
     link: Channel<FromSpawner, ToSpawner>,
@@ -83,12 +67,7 @@ struct Server {
     workers: BTreeSet<WorkerNumber>,
     places: Places,
     launches: Vec<Launch>,
-    errands: Vec<Errand>,
-    queue: VecDeque<Request>,
-    /// Errands that have answered or were killed, and are not reaped.
-    leaving: BTreeMap<i32, Purpose>,
-    /// Those of them that took too long: what hangs in the kernel stays here.
-    late: BTreeSet<i32>,
+    errands: Errands,
 }
 
 /// Serves until the keeper is gone, which is the regular end.
@@ -106,10 +85,7 @@ pub(crate) fn serve(spawner: Spawner) -> Result<(), ServeError> {
         workers: BTreeSet::new(),
         places: Places::default(),
         launches: Vec::new(),
-        errands: Vec::new(),
-        queue: VecDeque::new(),
-        leaving: BTreeMap::new(),
-        late: BTreeSet::new(),
+        errands: Errands::default(),
     };
     let why = loop {
         if let Err(error) = server.turn() {
@@ -135,7 +111,9 @@ struct Ready {
 
 impl Server {
     fn turn(&mut self) -> Result<(), ServeError> {
-        self.start_errands()?;
+        for (purpose, error) in self.errands.start() {
+            self.errand_failed(purpose, &error)?;
+        }
         self.outbox.flush(&self.link)?;
         let ready = self.wait()?;
         if ready.children {
@@ -165,7 +143,7 @@ impl Server {
         }
         let mut fds = vec![PollFd::new(&self.link, interest), PollFd::new(&self.children, PollFlags::IN)];
         fds.extend(self.launches.iter().map(|launch| PollFd::new(launch, PollFlags::IN)));
-        fds.extend(self.errands.iter().map(|errand| PollFd::new(errand, PollFlags::IN)));
+        fds.extend(self.errands.under_way().map(|errand| PollFd::new(errand, PollFlags::IN)));
         let timeout = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
@@ -177,13 +155,13 @@ impl Server {
             link: ready.next().unwrap_or(false),
             children: ready.next().unwrap_or(false),
             launches: self.launches.iter().zip(&mut ready).filter(|(_, ready)| *ready).map(|(l, _)| l.worker).collect(),
-            errands: self.errands.iter().zip(&mut ready).filter(|(_, ready)| *ready).map(|(e, _)| e.pid).collect(),
+            errands: self.errands.under_way().zip(&mut ready).filter(|(_, ready)| *ready).map(|(e, _)| e.pid).collect(),
         })
     }
 
     fn deadline(&self) -> Option<Instant> {
         let launches = self.launches.iter().map(|launch| launch.deadline);
-        launches.chain(self.errands.iter().filter_map(|errand| errand.deadline)).min()
+        launches.chain(self.errands.deadline()).min()
     }
 
     /// Reads what the keeper sent, a few messages at a time, so that all else has its turn.
@@ -205,18 +183,21 @@ impl Server {
     fn obey(&mut self, message: ToSpawner, descriptors: Vec<OwnedFd>) -> Result<(), ServeError> {
         self.phase.permits(&message)?;
         match message {
-            ToSpawner::Begin { pool, folder } => {
-                self.pool = pool;
-                self.folder = OsString::from_vec(folder).into();
-                self.phase = Phase::Serving;
-            }
+            ToSpawner::Begin { pool, folder } => self.begin(pool, OsString::from_vec(folder).into())?,
             ToSpawner::Inspect { app, root, options } => {
+                let refusal = self.errands.refusal(&root);
                 let purpose = Purpose::Inspect { app, root };
-                self.enqueue(Request { purpose, detail: Detail::Inspect(options) })?;
+                match refusal {
+                    None => self.errands.push(purpose, Detail::Inspect(options)),
+                    Some(report) => self.answer(purpose, Answer::Failed(report), None)?,
+                }
             }
             ToSpawner::Spawn { worker, mark, plan, notify, .. } => {
                 if !self.workers.insert(worker) {
                     return Err(SECOND_SPAWN.into());
+                }
+                if !mark.strip_prefix(&self.pool).is_some_and(|rest| rest.starts_with('.')) {
+                    return Err(FOREIGN_MARK.into());
                 }
                 // As many as the message says came along: the codec has counted them.
                 let mut descriptors = descriptors.into_iter();
@@ -227,15 +208,29 @@ impl Server {
             }
             ToSpawner::Find { worker, pid, place } => {
                 self.places.learn(worker, &place);
-                self.stop_finding(worker);
-                self.enqueue(Request { purpose: Purpose::Find { worker, pid, place }, detail: Detail::Find })?;
+                self.errands.stop_finding(worker);
+                self.errands.push(Purpose::Find { worker, pid, place }, Detail::Find);
             }
             ToSpawner::Gone { worker } => self.forget(worker)?,
         }
         Ok(())
     }
 
+    fn begin(&mut self, pool: String, folder: PathBuf) -> Result<(), ServeError> {
+        // It is removed in the end, with all that is in it.
+        if !folder.is_absolute() || folder.file_name().is_none() || pool.is_empty() {
+            return Err(NO_FOLDER.into());
+        }
+        self.pool = pool;
+        self.folder = folder;
+        self.phase = Phase::Serving;
+        Ok(())
+    }
+
     fn spawn(&mut self, worker: WorkerNumber, plan: &LaunchPlan, given: Given) -> Result<(), ServeError> {
+        if self.launches.len() >= LAUNCHES {
+            return self.spawn_failed(worker, &LaunchError::TooMany, &Story::of(plan));
+        }
         let place = match self.places.reserve(worker, plan.listen, &self.folder) {
             Ok(place) => place,
             Err(error) => return self.spawn_failed(worker, &LaunchError::Place(error), &Story::of(plan)),
@@ -245,7 +240,7 @@ impl Server {
                 self.launches.push(launch);
                 Ok(())
             }
-            Err((error, story)) => self.spawn_failed(worker, &error, &story),
+            Err(failed) => self.spawn_failed(worker, &failed.error, &failed.story),
         }
     }
 
@@ -266,14 +261,15 @@ impl Server {
                 Ok(())
             }
             Err(error) => {
-                launch.kill();
-                self.spawn_failed(launch.worker, &error, &launch.story)
+                self.spawn_failed(launch.worker, &error, &launch.story)?;
+                launch.give_up();
+                Ok(())
             }
         }
     }
 
     fn spawn_failed(&mut self, worker: WorkerNumber, error: &LaunchError, story: &Story) -> Result<(), ServeError> {
-        self.release(worker)?;
+        self.release(worker);
         let report = reports::launch(error, story);
         Ok(self.outbox.push(&FromSpawner::SpawnFailed { worker, report }, None)?)
     }
@@ -283,87 +279,27 @@ impl Server {
         if let Some(index) = self.launches.iter().position(|launch| launch.worker == worker) {
             return self.conclude(index, Err(LaunchError::GivenUp));
         }
-        self.stop_finding(worker);
-        self.release(worker)
+        self.errands.stop_finding(worker);
+        self.release(worker);
+        Ok(())
     }
 
-    fn release(&mut self, worker: WorkerNumber) -> Result<(), ServeError> {
+    fn release(&mut self, worker: WorkerNumber) {
         self.workers.remove(&worker);
         self.places.release(worker);
         // A worker of this process's predecessor may have one too.
         let folder = place::folder(worker, &self.folder);
         if folder.symlink_metadata().is_ok() {
-            self.enqueue(Request { purpose: Purpose::Remove, detail: Detail::Remove(folder) })?;
+            self.errands.push(Purpose::Remove, Detail::Remove(folder));
         }
-        Ok(())
-    }
-
-    fn stop_finding(&mut self, worker: WorkerNumber) {
-        let finds = |purpose: &Purpose| matches!(purpose, Purpose::Find { worker: other, .. } if *other == worker);
-        self.queue.retain(|request| !finds(&request.purpose));
-        while let Some(index) = self.errands.iter().position(|errand| finds(&errand.purpose)) {
-            self.end_errand(index);
-        }
-    }
-
-    fn enqueue(&mut self, request: Request) -> Result<(), ServeError> {
-        let Purpose::Inspect { root, .. } = &request.purpose else {
-            self.queue.push_back(request);
-            return Ok(());
-        };
-        let hangs = |purpose: &Purpose| matches!(purpose, Purpose::Inspect { root: other, .. } if other == root);
-        if self.late.iter().filter_map(|pid| self.leaving.get(pid)).any(hangs) {
-            let report = reports::inspection_hangs(root);
-            return self.answer(request.purpose, Answer::Failed(report), None);
-        }
-        if self.queue.len() >= QUEUE {
-            let report = reports::too_busy(root);
-            return self.answer(request.purpose, Answer::Failed(report), None);
-        }
-        self.queue.push_back(request);
-        Ok(())
-    }
-
-    fn start_errands(&mut self) -> Result<(), ServeError> {
-        let mut index = 0;
-        while let Some(request) = self.queue.get(index) {
-            if !self.has_room_for(&request.purpose) {
-                index += 1;
-                continue;
-            }
-            let Some(Request { purpose, detail }) = self.queue.remove(index) else { break };
-            match Errand::start(purpose.clone(), |purpose| run(purpose, detail)) {
-                Ok(errand) => self.errands.push(errand),
-                Err(error) => self.errand_failed(purpose, &error.into())?,
-            }
-        }
-        Ok(())
-    }
-
-    fn has_room_for(&self, purpose: &Purpose) -> bool {
-        let same = |other: &&Purpose| std::mem::discriminant(*other) == std::mem::discriminant(purpose);
-        let under_way = self.errands.iter().map(|errand| &errand.purpose).chain(self.leaving.values());
-        under_way.filter(same).count() < purpose.limit()
     }
 
     fn hear_errand(&mut self, pid: i32) -> Result<(), ServeError> {
-        let Some(index) = self.errands.iter().position(|errand| errand.pid == pid) else { return Ok(()) };
-        let Some(heard) = self.errands[index].hear() else { return Ok(()) };
-        let purpose = self.end_errand(index);
-        match heard {
-            Ok((answer, descriptor)) => self.answer(purpose, answer, descriptor),
-            Err(error) => self.errand_failed(purpose, &error),
+        match self.errands.hear(pid) {
+            None => Ok(()),
+            Some((purpose, Ok((answer, descriptor)))) => self.answer(purpose, answer, descriptor),
+            Some((purpose, Err(error))) => self.errand_failed(purpose, &error),
         }
-    }
-
-    /// Takes an errand off the list; it is reaped when it has ended.
-    fn end_errand(&mut self, index: usize) -> Purpose {
-        let errand = self.errands.swap_remove(index);
-        if !errand.reaped {
-            errand.kill();
-            self.leaving.insert(errand.pid, errand.purpose.clone());
-        }
-        errand.purpose
     }
 
     fn errand_failed(&mut self, purpose: Purpose, error: &ErrandError) -> Result<(), ServeError> {
@@ -395,13 +331,7 @@ impl Server {
             let limit = self.launches[index].limit;
             self.conclude(index, Err(LaunchError::TookTooLong(limit)))?;
         }
-        let late = |errand: &Errand| errand.deadline.is_some_and(|deadline| deadline <= now);
-        while let Some(index) = self.errands.iter().position(late) {
-            let pid = self.errands[index].pid;
-            let purpose = self.end_errand(index);
-            if self.leaving.contains_key(&pid) {
-                self.late.insert(pid);
-            }
+        for purpose in self.errands.expire(now) {
             if let Purpose::Inspect { root, .. } = &purpose {
                 let report = reports::inspection_took_too_long(root);
                 self.answer(purpose, Answer::Failed(report), None)?;
@@ -415,39 +345,16 @@ impl Server {
         let mut bytes = [0; 64];
         while matches!(self.children.read(&mut bytes), Ok(1..)) {}
         while let Ok(Some((pid, _))) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
-            let pid = pid.as_raw_nonzero().get();
-            self.leaving.remove(&pid);
-            self.late.remove(&pid);
-            // Its answer may still be unread: `hear` finds that, or the end. Only its pid is no longer its own.
-            if let Some(errand) = self.errands.iter_mut().find(|errand| errand.pid == pid) {
-                errand.reaped = true;
-            }
+            self.errands.reaped(pid.as_raw_nonzero().get());
         }
     }
 
     /// The keeper is gone: so is the pool.
     fn leave(&mut self) {
-        for launch in &self.launches {
-            launch.kill();
-        }
-        for errand in &self.errands {
-            errand.kill();
-        }
+        self.launches.drain(..).for_each(Launch::give_up);
+        self.errands.kill();
         if self.phase == Phase::Serving {
             sweep::sweep(&self.pool, &self.folder);
         }
-    }
-}
-
-/// In the child.
-fn run(purpose: &Purpose, detail: Detail) -> (Answer, Option<OwnedFd>) {
-    match (purpose, detail) {
-        (Purpose::Inspect { root, .. }, Detail::Inspect(options)) => (inspect::inspect(root, *options), None),
-        (Purpose::Find { worker: _, pid, place }, Detail::Find) => find::find(*pid, place),
-        (_, Detail::Remove(folder)) => {
-            let _ = std::fs::remove_dir_all(folder);
-            (Answer::Removed, None)
-        }
-        (purpose, _) => (Answer::Failed(reports::wrong_answer(purpose)), None),
     }
 }

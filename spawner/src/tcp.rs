@@ -70,7 +70,8 @@ mod tests {
         let listener = parse(v4).unwrap();
         assert_eq!(listener.to_string(), "127.0.0.1:8080");
         assert_eq!((listener.user, listener.inode), (1000, 4242));
-        let v6 = "   1: 00000000000000000000000001000000:0BB8 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 7 1";
+        let v6 =
+            "   1: 00000000000000000000000001000000:0BB8 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 7 1";
         assert_eq!(parse(v6).unwrap().to_string(), "[::1]:3000");
         let mapped = v6.replace("00000000000000000000000001000000", "0000000000000000FFFF00000100007F");
         assert_eq!(parse(&mapped).unwrap().to_string(), "[::ffff:127.0.0.1]:3000");
@@ -79,7 +80,13 @@ mod tests {
     #[test]
     fn all_else_is_passed_over() {
         let established = "   0: 0100007F:1F90 0100007F:1111 01 00000000:00000000 00:00000000 00000000 0 0 1 1";
-        for line in ["", "  sl  local_address rem_address   st tx_queue", established, "0: 01:1F90 0:0 0A 0 0 0 0 0 1", "0: é00007F:1F90 0:0 0A 0 0 0 0 0 1"] {
+        for line in [
+            "",
+            "  sl  local_address rem_address   st tx_queue",
+            established,
+            "0: 01:1F90 0:0 0A 0 0 0 0 0 1",
+            "0: é00007F:1F90 0:0 0A 0 0 0 0 0 1",
+        ] {
             assert_eq!(parse(line), None, "{line}");
         }
     }

@@ -16,7 +16,10 @@ struct Process {
 /// Who holds a socket, as far as this process may see.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    Process { pid: i32, name: String },
+    Process {
+        pid: i32,
+        name: String,
+    },
     /// A process that can't be looked into.
     User(u32),
 }
@@ -38,7 +41,8 @@ pub(crate) fn of(pid: i32, mark: Option<&str>) -> BTreeSet<i32> {
 }
 
 fn family(pid: i32, processes: &[Process]) -> BTreeSet<i32> {
-    let mut family: BTreeSet<i32> = processes.iter().filter(|other| other.session == pid).map(|other| other.pid).collect();
+    let mut family: BTreeSet<i32> =
+        processes.iter().filter(|other| other.session == pid).map(|other| other.pid).collect();
     family.insert(pid);
     loop {
         let children = processes.iter().filter(|other| family.contains(&other.parent) && !family.contains(&other.pid));

@@ -99,7 +99,10 @@ fn what_is_out_of_turn_ends_the_link() {
 
 #[test]
 fn hostile_bytes_end_the_link() {
-    link_ends(|keeper| keeper.link().send_packet(b"GET / HTTP/1.1", &[]).unwrap(), "does not speak Hatchery's protocol");
+    link_ends(
+        |keeper| keeper.link().send_packet(b"GET / HTTP/1.1", &[]).unwrap(),
+        "does not speak Hatchery's protocol",
+    );
     link_ends(|keeper| keeper.link().send_packet(b"Hy\x01\x00\x01\xff\xff\xff", &[]).unwrap(), "malformed");
     link_ends(|keeper| keeper.link().send_packet(b"Hy\x63\x00\x01", &[]).unwrap(), "wire version 99");
     link_ends(|keeper| keeper.link().send_packet(&vec![b'H'; codec::MAX_PACKET + 1], &[]).unwrap(), "truncated");
@@ -150,4 +153,42 @@ fn a_link_that_ends_before_its_greeting_is_an_error() {
     drop(ours);
     let mut child = start_at_3(theirs, &[], Stdio::null());
     assert_eq!(wait(&mut child).code(), Some(1));
+}
+
+#[test]
+fn no_runtime_and_no_threads_are_linked_in() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "-p", "hatchery-spawner", "-e", "normal", "--prefix", "none"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    assert!(tree.contains("hatchery-protocol"), "{tree}");
+    for runtime in ["tokio", "mio", "async-std", "smol", "rayon"] {
+        assert!(!tree.lines().any(|line| line.split(' ').next() == Some(runtime)), "{runtime} is in\n{tree}");
+    }
+}
+
+#[test]
+fn a_second_spawn_and_a_foreign_mark_end_the_link() {
+    let twice = |keeper: &mut Keeper| {
+        let begin = begin(keeper);
+        keeper.send(&begin);
+        let plan = keeper.plan(&["true"]);
+        let number = WorkerNumber(next());
+        let first = keeper.spawn_as(&plan, number);
+        keeper.ask_as(&plan, None, number);
+        reap(first.pid);
+    };
+    link_ends(twice, "Spawn for a worker that is there already");
+    let foreign = |keeper: &mut Keeper| {
+        let begin = begin(keeper);
+        keeper.send(&begin);
+        keeper.pool = "other".into();
+        let plan = keeper.plan(&["true"]);
+        keeper.ask(&plan, None);
+    };
+    link_ends(foreign, "Spawn with the mark of another pool");
+    let nowhere = |keeper: &mut Keeper| keeper.send(&ToSpawner::Begin { pool: "p".into(), folder: b"/".to_vec() });
+    link_ends(nowhere, "Begin without a pool or its folder");
 }

@@ -9,9 +9,15 @@ use std::os::unix::fs::PermissionsExt;
 #[test]
 fn a_worker_has_descriptors_0_to_3_and_no_other() {
     let mut keeper = Keeper::start();
-    // `ls` has one more while it looks.
-    let output = keeper.output_of("ls -l /proc/$$/fd | sed -n 's/.* \\([0-9]*\\) -> \\([a-z/]*\\).*/\\1 \\2/p'");
-    assert_eq!(output, "0 /dev/null\n1 pipe\n2 pipe\n3 socket\n");
+    let output = keeper.output_of("exec ls -l /proc/self/fd");
+    let links: Vec<(&str, &str)> = output
+        .lines()
+        .filter_map(|line| line.split_once(" -> "))
+        .map(|(before, target)| (before.rsplit(' ').next().unwrap(), target.split(':').next().unwrap()))
+        // `ls` has the folder open that it lists.
+        .filter(|(_, target)| !target.ends_with("/fd"))
+        .collect();
+    assert_eq!(links, [("0", "/dev/null"), ("1", "pipe"), ("2", "pipe"), ("3", "socket")], "{output}");
 }
 
 #[test]
@@ -40,9 +46,20 @@ fn a_workers_environment_is_clean() {
     let listen_pid = format!("LISTEN_PID={pid}");
     let own = format!("pid {pid}");
     for line in [
-        own.as_str(), &mark, &listen_pid, "LISTEN_FDS=1", "LISTEN_FDNAMES=hatchery", "HATCHERY_ROOT=/apps/test",
-        "HATCHERY_ENV=production", "APP_ENV=production", "RACK_ENV=production", "RAILS_ENV=production",
-        "NODE_ENV=production", "NOTIFY_SOCKET=/notify", "GREETING=hello", "LC_TIME=C",
+        own.as_str(),
+        &mark,
+        &listen_pid,
+        "LISTEN_FDS=1",
+        "LISTEN_FDNAMES=hatchery",
+        "HATCHERY_ROOT=/apps/test",
+        "HATCHERY_ENV=production",
+        "APP_ENV=production",
+        "RACK_ENV=production",
+        "RAILS_ENV=production",
+        "NODE_ENV=production",
+        "NOTIFY_SOCKET=/notify",
+        "GREETING=hello",
+        "LC_TIME=C",
     ] {
         assert!(output.lines().any(|other| other == line), "{line} is not in {output}");
     }
@@ -159,7 +176,8 @@ fn the_stand_alone_spawner_has_no_demo_app() {
 #[test]
 fn port_is_filled_into_every_argument_and_said_in_the_environment() {
     let mut keeper = Keeper::start();
-    let app = keeper.app(&[("hatchery.toml", "command = ['sh', '-c', 'echo $0 $1 $PORT', 'a{port}', '{port}/{port}']")]);
+    let app =
+        keeper.app(&[("hatchery.toml", "command = ['sh', '-c', 'echo $0 $1 $PORT', 'a{port}', '{port}/{port}']")]);
     let plan = keeper.inspect(&app, Default::default()).unwrap();
     let worker = keeper.spawn(&plan);
     let Some(Place::Port(port)) = worker.place else { panic!("{:?}", worker.place) };
@@ -170,7 +188,10 @@ fn port_is_filled_into_every_argument_and_said_in_the_environment() {
 #[test]
 fn socket_is_a_path_in_a_folder_of_its_own_that_goes_with_the_worker() {
     let mut keeper = Keeper::start();
-    let app = keeper.app(&[("hatchery.toml", "command = ['sh', '-c', 'stat -c %a ${0%/*}; touch $0; mkdir ${0%/*}/d', '{socket}']")]);
+    let app = keeper.app(&[(
+        "hatchery.toml",
+        "command = ['sh', '-c', 'stat -c %a ${0%/*}; touch $0; mkdir ${0%/*}/d', '{socket}']",
+    )]);
     let plan = keeper.inspect(&app, Default::default()).unwrap();
     let worker = keeper.spawn(&plan);
     let folder = keeper.runtime().join(format!("w-{}", worker.number.0));
@@ -206,4 +227,46 @@ fn a_worker_that_is_given_up_is_forgotten() {
     assert!(runs(again.pid));
     kill(again.pid);
     reap(again.pid);
+}
+
+#[test]
+fn a_start_that_takes_too_long_leaves_no_process() {
+    let mut keeper = Keeper::start();
+    let mut plan = keeper.plan(&["sleep", "1000"]);
+    plan.start_timeout = std::time::Duration::ZERO;
+    for _ in 0..50 {
+        let worker = keeper.ask(&plan, None);
+        match keeper.receive().0 {
+            FromSpawner::SpawnFailed { report, .. } => {
+                assert_eq!(report.problem, "executing the start command took longer than 0 s: sleep");
+            }
+            // It was quick.
+            FromSpawner::Started { pid, .. } => {
+                kill(pid);
+                reap(pid);
+                keeper.send(&ToSpawner::Gone { worker: worker.number });
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    wait_for("the last to go", || {
+        hatchery_protocol::mark::processes("HATCHERY_WORKER", &keeper.pool, true).is_empty().then_some(())
+    });
+    assert!(keeper.close().success());
+}
+
+#[test]
+fn a_worker_accepts_at_descriptor_3() {
+    use std::io::Read;
+    let mut keeper = Keeper::start();
+    let plan = crate::worker::plan(&keeper, &[], crate::worker::GREETS_AT_3);
+    let worker = keeper.spawn(&plan);
+    let address = worker.listener.local_addr().unwrap();
+    let mut greeting = String::new();
+    let mut stream = std::os::unix::net::UnixStream::connect(address.as_pathname().unwrap()).unwrap();
+    assert!(crate::keeper::readable(&stream, crate::keeper::PATIENCE));
+    stream.read_to_string(&mut greeting).unwrap();
+    assert_eq!(greeting, "hello");
+    kill(worker.pid);
+    reap(worker.pid);
 }

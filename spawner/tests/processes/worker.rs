@@ -1,7 +1,9 @@
 //! This test binary as a worker: listens where it is told to, until it is killed.
 
 use hatchery_protocol::link::LaunchPlan;
+use std::io::Write;
 use std::net::TcpListener;
+use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixListener;
 
 use crate::keeper::Keeper;
@@ -9,6 +11,7 @@ use crate::keeper::Keeper;
 const TCP: &str = "listen-tcp:";
 const UNIX: &str = "listen-unix:";
 const LINK: &str = "link-at:";
+pub(crate) const GREETS_AT_3: &str = "greet-at-3";
 
 /// A plan for a worker that does as `what` says, once `prefix` has been run before its command.
 pub(crate) fn plan(keeper: &Keeper, prefix: &[&str], what: &str) -> LaunchPlan {
@@ -39,6 +42,11 @@ fn role() {
             stay(listener);
         } else if let Some(path) = argument.strip_prefix(UNIX) {
             stay(UnixListener::bind(path).unwrap());
+        } else if argument == GREETS_AT_3 {
+            // SAFETY: a worker is started with its listener there, and nothing else in this process knows of it.
+            let listener = unsafe { UnixListener::from_raw_fd(3) };
+            listener.accept().unwrap().0.write_all(b"hello").unwrap();
+            stay(listener);
         } else if let Some(path) = argument.strip_prefix(LINK) {
             std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
             stay(());

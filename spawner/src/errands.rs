@@ -1,0 +1,156 @@
+//! All errands: how many run at once, which wait, which hang.
+
+use crate::errand::{Answer, Errand, ErrandError, Purpose};
+use crate::find;
+use crate::inspect;
+use crate::reports;
+use hatchery_protocol::link::WorkerNumber;
+use hatchery_protocol::options::AppOptions;
+use hatchery_protocol::report::SpawnReport;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Errands that wait for others to end, beyond which no folder is looked into.
+const QUEUE: usize = 1024;
+
+/// What an errand needs to know beyond its purpose.
+#[derive(Debug)]
+pub(crate) enum Detail {
+    Inspect(Box<AppOptions>),
+    Find,
+    Remove(PathBuf),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Errands {
+    under_way: Vec<Errand>,
+    queue: VecDeque<(Purpose, Detail)>,
+    /// Errands that have answered or were killed, and are not reaped.
+    leaving: BTreeMap<i32, Purpose>,
+    /// Those of them that took too long: what hangs in the kernel stays here.
+    late: BTreeSet<i32>,
+}
+
+/// What came of an errand.
+pub(crate) type Heard = Result<(Answer, Option<OwnedFd>), ErrandError>;
+
+impl Errands {
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &Errand> {
+        self.under_way.iter()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.under_way.iter().filter_map(|errand| errand.deadline).min()
+    }
+
+    /// Why `root` can't be looked into now.
+    pub(crate) fn refusal(&self, root: &[u8]) -> Option<Box<SpawnReport>> {
+        let hangs = |purpose: &Purpose| matches!(purpose, Purpose::Inspect { root: other, .. } if other == root);
+        if self.late.iter().filter_map(|pid| self.leaving.get(pid)).any(hangs) {
+            Some(reports::inspection_hangs(root))
+        } else if self.queue.len() >= QUEUE {
+            Some(reports::too_busy(root))
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn push(&mut self, purpose: Purpose, detail: Detail) {
+        self.queue.push_back((purpose, detail));
+    }
+
+    /// Starts what there is room for. Answers with those that could not be started.
+    pub(crate) fn start(&mut self) -> Vec<(Purpose, ErrandError)> {
+        let mut failed = Vec::new();
+        let mut index = 0;
+        while let Some((purpose, _)) = self.queue.get(index) {
+            if !self.has_room_for(purpose) {
+                index += 1;
+                continue;
+            }
+            let Some((purpose, detail)) = self.queue.remove(index) else { break };
+            match Errand::start(purpose.clone(), |purpose| run(purpose, detail)) {
+                Ok(errand) => self.under_way.push(errand),
+                Err(error) => failed.push((purpose, error.into())),
+            }
+        }
+        failed
+    }
+
+    fn has_room_for(&self, purpose: &Purpose) -> bool {
+        let same = |other: &&Purpose| std::mem::discriminant(*other) == std::mem::discriminant(purpose);
+        let all = self.under_way.iter().map(|errand| &errand.purpose).chain(self.leaving.values());
+        all.filter(same).count() < purpose.limit()
+    }
+
+    /// Reads the answer of the errand with this process. `None`: it is not there yet.
+    pub(crate) fn hear(&mut self, pid: i32) -> Option<(Purpose, Heard)> {
+        let index = self.under_way.iter().position(|errand| errand.pid == pid)?;
+        let heard = self.under_way[index].hear()?;
+        Some((self.end(index), heard))
+    }
+
+    /// Ends the errands that have taken too long, and answers with what they were for.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Purpose> {
+        let late = |errand: &Errand| errand.deadline.is_some_and(|deadline| deadline <= now);
+        let mut expired = Vec::new();
+        while let Some(index) = self.under_way.iter().position(late) {
+            let pid = self.under_way[index].pid;
+            expired.push(self.end(index));
+            if self.leaving.contains_key(&pid) {
+                self.late.insert(pid);
+            }
+        }
+        expired
+    }
+
+    /// The worker is gone, or is looked for anew.
+    pub(crate) fn stop_finding(&mut self, worker: WorkerNumber) {
+        let finds = |purpose: &Purpose| matches!(purpose, Purpose::Find { worker: other, .. } if *other == worker);
+        self.queue.retain(|(purpose, _)| !finds(purpose));
+        while let Some(index) = self.under_way.iter().position(|errand| finds(&errand.purpose)) {
+            self.end(index);
+        }
+    }
+
+    /// Takes an errand off the list; it is reaped when it has ended.
+    fn end(&mut self, index: usize) -> Purpose {
+        let errand = self.under_way.swap_remove(index);
+        if !errand.reaped {
+            errand.kill();
+            self.leaving.insert(errand.pid, errand.purpose.clone());
+        }
+        errand.purpose
+    }
+
+    /// A child of this process is reaped: its pid may be another's from now on.
+    pub(crate) fn reaped(&mut self, pid: i32) {
+        self.leaving.remove(&pid);
+        self.late.remove(&pid);
+        // Its answer may still be unread: `hear` finds that, or the end.
+        if let Some(errand) = self.under_way.iter_mut().find(|errand| errand.pid == pid) {
+            errand.reaped = true;
+        }
+    }
+
+    pub(crate) fn kill(&self) {
+        for errand in &self.under_way {
+            errand.kill();
+        }
+    }
+}
+
+/// In the child.
+fn run(purpose: &Purpose, detail: Detail) -> (Answer, Option<OwnedFd>) {
+    match (purpose, detail) {
+        (Purpose::Inspect { root, .. }, Detail::Inspect(options)) => (inspect::inspect(root, *options), None),
+        (Purpose::Find { pid, place, .. }, Detail::Find) => find::find(*pid, place),
+        (_, Detail::Remove(folder)) => {
+            let _ = std::fs::remove_dir_all(folder);
+            (Answer::Removed, None)
+        }
+        (purpose, _) => (Answer::Failed(reports::wrong_answer(purpose)), None),
+    }
+}

@@ -55,7 +55,7 @@ impl Pool {
             Phase::Serving => worker.backing_off,
             Phase::Failing | Phase::Killed => false,
         };
-        ensure(timed == self.timers.due(Timer::Worker(id)).is_some(), || format!("{id} has the wrong timer"))
+        ensure(timed == self.timers.time(Timer::Worker(id)).is_some(), || format!("{id} has the wrong timer"))
     }
 
     fn check_connections(&self) -> Checked {
@@ -67,7 +67,7 @@ impl Pool {
                 Use::Parked => matches!(worker.parking, Parking::For(_)),
                 Use::Lingering => true,
             };
-            ensure(timed == self.timers.due(Timer::Connection(id)).is_some(), || format!("{id} has the wrong timer"))?;
+            ensure(timed == self.timers.time(Timer::Connection(id)).is_some(), || format!("{id} has the wrong timer"))?;
         }
         Ok(())
     }
@@ -78,18 +78,20 @@ impl Pool {
         if let Some(oldest) = self.queue.first(id) {
             let slot = routing::choose(self, id, oldest.request.client);
             ensure(slot.is_none(), || format!("{} waits though there is {slot:?}", oldest.request))?;
-            let timed = self.timers.due(Timer::Wait(id)).is_some();
+            let timed = self.timers.time(Timer::Wait(id)).is_some();
             ensure(timed || app.settings.max_queue_wait.is_none(), || format!("the waiters of {id} have no timer"))?;
         }
         let kept = app.origin == Origin::Operator || app.stopped || app.disabled.is_some();
         let used = !crew.all.is_empty() || self.queue.first(id).is_some() || app.inspection == Inspection::Looking;
         ensure(kept || used || self.short.contains(&id), || format!("{id} should be forgotten"))?;
+        let unstaffed = room::unstaffed_since(self, id) == self.unstaffed.time(id);
+        ensure(unstaffed, || format!("{id} is not where apps without a worker wait"))?;
         let over = app.max_idle().is_some() && crew.serving > app.min() && crew.longest_idle().is_some();
-        ensure(!over || self.timers.due(Timer::Idle(id)).is_some(), || format!("{id} has no idle timer"))
+        ensure(!over || self.timers.time(Timer::Idle(id)).is_some(), || format!("{id} has no idle timer"))
     }
 
     fn check_timers(&self) -> Checked {
-        for (timer, _) in self.timers.all() {
+        for (_, timer) in self.timers.iter() {
             let known = match timer {
                 Timer::Worker(worker) => self.roster.get(worker).is_some(),
                 Timer::Connection(connection) => self.book.get(connection).is_some(),

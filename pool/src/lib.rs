@@ -13,6 +13,7 @@ mod snapshot;
 mod time;
 
 // What the pool knows, a noun each.
+mod agenda;
 mod app;
 mod book;
 mod queue;

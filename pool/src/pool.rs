@@ -1,5 +1,6 @@
 //! The machine: what it knows, and the one place where events come in.
 
+use crate::agenda::Agenda;
 use crate::app::{App, Inspection, Origin, Upkeep};
 use crate::book::Book;
 use crate::effect::{Answer, Effect, Invalid, Notice, Refusal};
@@ -28,6 +29,9 @@ pub struct Pool {
     pub(crate) queue: Queue,
     pub(crate) timers: Timers,
     pub(crate) phase: Phase,
+    /// Apps that somebody waits for, and that have no worker which serves or will though they might start
+    /// one: since when their oldest waiter waits.
+    pub(crate) unstaffed: Agenda<AppId>,
     /// Apps that want more workers than they have for their `min`.
     pub(crate) short: BTreeSet<AppId>,
     /// Apps something happened to in this step.
@@ -59,6 +63,7 @@ impl Pool {
             queue: Queue::default(),
             timers: Timers::default(),
             phase: Phase::Running,
+            unstaffed: Agenda::default(),
             short: BTreeSet::new(),
             touched: BTreeSet::new(),
             effects: Vec::new(),
@@ -114,7 +119,7 @@ impl Pool {
     /// When the next [`Event::Tick`] is due. After a `Tick` at `now` it is later than `now`.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        self.timers.next()
+        self.timers.iter().next().map(|(at, _)| at)
     }
 
     fn tick(&mut self, now: Time) {
@@ -139,11 +144,11 @@ impl Pool {
             while let Some(app) = self.touched.pop_first() {
                 self.trim(app, now);
                 self.serve(app, now);
+                self.look_into(app);
                 self.note_shortage(app);
                 settled.insert(app);
             }
             match room::next_move(self, now) {
-                Some(Move::Inspect(app)) => self.inspect(app),
                 Some(Move::Start(app)) => self.start(app, now),
                 Some(Move::Evict(worker, why)) | Some(Move::Drain(worker, why)) => self.leave(worker, why, now),
                 None => break,
@@ -204,6 +209,16 @@ impl Pool {
         }
     }
 
+    /// Looks into the root of an app that is to start a worker.
+    fn look_into(&mut self, id: AppId) {
+        let Some(app) = self.apps.get(&id).filter(|_| self.phase == Phase::Running) else { return };
+        let wanted = self.queue.first(id).is_some() || app.min() > self.roster.crew(id).live();
+        if wanted && app.inspection == Inspection::Unknown {
+            self.inspect(id);
+        }
+    }
+
+    /// Notes whether an app lacks workers, for those who look for room.
     fn note_shortage(&mut self, id: AppId) {
         let short = self.phase == Phase::Running
             && self.apps.get(&id).is_some_and(|app| {
@@ -214,6 +229,10 @@ impl Pool {
             self.short.insert(id);
         } else {
             self.short.remove(&id);
+        }
+        match room::unstaffed_since(self, id) {
+            Some(since) => self.unstaffed.set(id, since),
+            None => self.unstaffed.clear(id),
         }
     }
 

@@ -6,11 +6,11 @@ use crate::ids::{AppId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::roster;
 use crate::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One step towards as many workers as are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Move {
-    Inspect(AppId),
     Start(AppId),
     /// An idle or unneeded worker leaves.
     Evict(WorkerId, StopReason),
@@ -26,15 +26,16 @@ pub(crate) fn next_move(pool: &Pool, now: Time) -> Option<Move> {
     for_waiters(pool, now).or_else(|| for_min(pool)).or_else(|| for_fairness(pool, now))
 }
 
-/// What an app could use more of.
-#[derive(Clone, Copy, Debug)]
+/// What an app could use more of. Apps without a worker come first, then those with fewer starts under way,
+/// then who has waited longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Want {
-    app: AppId,
     /// It has a worker that serves or will.
     staffed: bool,
     starting: u32,
     /// When its oldest waiter came.
     oldest: Time,
+    app: AppId,
     /// Waiters no starting slot is meant for.
     unmet: u32,
     /// Workers its own limit leaves it.
@@ -60,11 +61,6 @@ impl Want {
             places: app.limit().saturating_sub(crew.count()),
             slots: concurrency.slots(),
         })
-    }
-
-    /// Apps without a worker first, then those with fewer starts under way, then who has waited longest.
-    fn rank(&self) -> (bool, u32, Time, AppId) {
-        (self.staffed, self.starting, self.oldest, self.app)
     }
 
     fn take_place(&mut self) {
@@ -93,39 +89,33 @@ fn own_gate(pool: &Pool, id: AppId, app: &App) -> Option<Gate> {
     }
 }
 
-/// What keeps an app from growing though somebody waits; `None` if nobody does, or nothing does.
-pub(crate) fn gate(pool: &Pool, id: AppId, now: Time) -> Option<Gate> {
-    let app = pool.apps.get(&id)?;
-    pool.queue.first(id)?;
-    if pool.phase != Phase::Running {
-        return Some(Gate::Ending);
-    }
-    own_gate(pool, id, app).or_else(|| {
-        let blocked = survey(pool, now).err()?;
-        blocked.into_iter().find(|&(blocked, _)| blocked == id).map(|(_, gate)| gate)
-    })
+/// What keeps each app that somebody waits for from growing. An app that nothing keeps is not in it.
+pub(crate) fn gates(pool: &Pool, now: Time) -> BTreeMap<AppId, Gate> {
+    let shared = survey(pool, now).err().unwrap_or_default();
+    let own = pool.queue.apps().filter_map(|id| Some((id, own_gate(pool, id, pool.apps.get(&id)?)?)));
+    shared.into_iter().chain(own).collect()
 }
 
 fn for_waiters(pool: &Pool, now: Time) -> Option<Move> {
-    survey(pool, now).ok()
+    // Most steps of a pool under load end here, before anybody is compared with anybody.
+    let room = pool.roster.count() < pool.settings.max.get() || is_anything_evictable(pool);
+    let may_start = young_starts(pool, now) < pool.settings.max_starting.get();
+    if pool.queue.total() > 0 && room && may_start { survey(pool, now).ok() } else { None }
 }
 
 /// Hands out room to the apps that somebody waits for, as if it were there already, until one can really
 /// have some; if none can, says why. A worker that was told to leave is room for one start, so that nobody
 /// evicts twice for one waiter.
 fn survey(pool: &Pool, now: Time) -> Result<Move, Vec<(AppId, Gate)>> {
-    let unknown = |id: &AppId| pool.apps.get(id).is_some_and(|app| app.inspection == Inspection::Unknown);
-    if let Some(app) = pool.queue.apps().find(unknown) {
-        return Ok(Move::Inspect(app));
-    }
-    let mut wants: Vec<Want> = pool.queue.apps().filter_map(|app| Want::of(pool, app)).collect();
-    let (max, count, leaving) = (pool.settings.max.get(), pool.roster.count(), pool.roster.leaving());
+    let wants = pool.queue.apps().filter_map(|app| Want::of(pool, app));
+    let mut line: BTreeSet<Want> = wants.collect();
+    let (max, max_starting) = (pool.settings.max.get(), pool.settings.max_starting.get());
+    let (count, leaving) = (pool.roster.count(), pool.roster.leaving());
     let supply = max.saturating_sub(count - leaving);
     let mut claimed = 0;
     let mut blocked = Vec::new();
-    while let Some(index) = (0..wants.len()).min_by_key(|&index| wants[index].rank()) {
-        let want = &mut wants[index];
-        let gate = if starts_that_count(pool, want, now) + claimed >= pool.settings.max_starting.get() {
+    while let Some(mut want) = line.pop_first() {
+        let gate = if starts_that_count(pool, &want, now) + claimed >= max_starting {
             Gate::TooManyStarting
         } else if count < max {
             return Ok(Move::Start(want.app));
@@ -133,6 +123,7 @@ fn survey(pool: &Pool, now: Time) -> Result<Move, Vec<(AppId, Gate)>> {
             claimed += 1;
             want.take_place();
             if want.unmet > 0 && want.places > 0 {
+                line.insert(want);
                 continue;
             }
             Gate::PoolFull
@@ -144,7 +135,6 @@ fn survey(pool: &Pool, now: Time) -> Result<Move, Vec<(AppId, Gate)>> {
             Gate::PoolFull
         };
         blocked.push((want.app, gate));
-        wants.swap_remove(index);
     }
     Err(blocked)
 }
@@ -152,13 +142,17 @@ fn survey(pool: &Pool, now: Time) -> Result<Move, Vec<(AppId, Gate)>> {
 /// Starts under way that keep this app from starting one more. A start that takes longer than is fair is
 /// no reason for an app without any worker to wait: one app's hanging start delays no other for long.
 fn starts_that_count(pool: &Pool, want: &Want, now: Time) -> u32 {
-    let starting = pool.roster.starting();
-    if want.staffed {
-        return starting.len() as u32;
-    }
-    let young =
-        |id: &&WorkerId| pool.roster.get(**id).is_some_and(|worker| worker.started + pool.settings.fair_wait > now);
-    starting.iter().filter(young).count() as u32
+    if want.staffed { pool.roster.starting().len() as u32 } else { young_starts(pool, now) }
+}
+
+fn young_starts(pool: &Pool, now: Time) -> u32 {
+    let starting = pool.roster.starting().iter().filter_map(|&id| pool.roster.get(id));
+    starting.filter(|worker| worker.started + pool.settings.fair_wait > now).count() as u32
+}
+
+fn is_anything_evictable(pool: &Pool) -> bool {
+    pool.roster.idle().any(|id| is_dispensable(pool, id))
+        || pool.roster.starting().iter().any(|&id| is_unneeded(pool, id))
 }
 
 /// A worker of another app that leaves for a waiter: one that starts for nobody, else the longest idle.
@@ -185,32 +179,34 @@ fn is_dispensable(pool: &Pool, id: WorkerId) -> bool {
 fn for_min(pool: &Pool) -> Option<Move> {
     let room = pool.roster.count() < pool.settings.max.get();
     let may_start = room && (pool.roster.starting().len() as u32) < pool.settings.max_starting.get();
-    let mut short = pool.short.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?.inspection)));
-    short.find_map(|(app, inspection)| match inspection {
-        Inspection::Unknown if room => Some(Move::Inspect(app)),
-        Inspection::Known(_) if may_start => Some(Move::Start(app)),
-        _ => None,
-    })
+    let known = |id: &&AppId| pool.apps.get(id).is_some_and(|app| app.plan().is_some());
+    if may_start { pool.short.iter().find(known).map(|&app| Move::Start(app)) } else { None }
+}
+
+/// Since when the oldest waiter of an app waits that has no worker which serves or will, though it might
+/// start one.
+pub(crate) fn unstaffed_since(pool: &Pool, id: AppId) -> Option<Time> {
+    if pool.phase != Phase::Running {
+        None
+    } else {
+        Want::of(pool, id).filter(|want| !want.staffed).map(|want| want.oldest)
+    }
 }
 
 /// The app that has waited longest without any worker that serves or will, and without room on its way.
 /// If nobody makes room for this one, then for no other: whoever came later has fewer victims.
-fn left_out(pool: &Pool) -> Option<Want> {
-    let wants = pool.queue.apps().filter_map(|app| Want::of(pool, app));
-    let mut unstaffed: Vec<Want> = wants.filter(|want| !want.staffed).collect();
-    unstaffed.sort_by_key(|want| (want.oldest, want.app));
-    if unstaffed.is_empty() {
+fn left_out(pool: &Pool) -> Option<(Time, AppId)> {
+    if pool.unstaffed.len() == 0 {
         return None;
     }
-    let staying = pool.roster.live();
     let idle = pool.roster.idle().filter(|&id| is_dispensable(pool, id)).count();
-    let coming = pool.settings.max.get().saturating_sub(staying) as usize + idle;
-    unstaffed.get(coming).copied()
+    let coming = pool.settings.max.get().saturating_sub(pool.roster.live()) as usize + idle;
+    pool.unstaffed.iter().nth(coming)
 }
 
 fn for_fairness(pool: &Pool, now: Time) -> Option<Move> {
-    let want = left_out(pool).filter(|want| want.oldest + pool.settings.fair_wait <= now)?;
-    let victim = victims(pool, &want).filter(|victim| victim.from <= now).max()?;
+    let (since, app) = left_out(pool).filter(|&(since, _)| since + pool.settings.fair_wait <= now)?;
+    let victim = victims(pool, app, since).filter(|victim| victim.from <= now).max()?;
     Some(Move::Drain(victim.worker, StopReason::Fairness))
 }
 
@@ -226,10 +222,9 @@ struct Victim {
 }
 
 /// The workers of apps whose own waiters, if any, came later.
-fn victims(pool: &Pool, want: &Want) -> impl Iterator<Item = Victim> {
-    let (for_app, oldest) = (want.app, want.oldest);
+fn victims(pool: &Pool, for_app: AppId, since: Time) -> impl Iterator<Item = Victim> {
     let later =
-        move |&(id, _): &(AppId, _)| id != for_app && pool.queue.first(id).is_none_or(|waiter| waiter.arrived > oldest);
+        move |&(id, _): &(AppId, _)| id != for_app && pool.queue.first(id).is_none_or(|waiter| waiter.arrived > since);
     pool.roster.crews().filter(later).flat_map(move |(id, crew)| {
         let dwell = pool.apps.get(&id).map(App::dwell).unwrap_or_default();
         let serving = crew
@@ -248,17 +243,17 @@ fn victims(pool: &Pool, want: &Want) -> impl Iterator<Item = Victim> {
 
 /// When the next move may become possible though nothing happens.
 pub(crate) fn opens_by_itself(pool: &Pool, now: Time) -> Option<Time> {
-    if pool.phase != Phase::Running || pool.queue.total() == 0 {
+    if pool.phase != Phase::Running || pool.unstaffed.len() == 0 {
         return None;
     }
     let fair_wait = pool.settings.fair_wait;
-    let victim = left_out(pool).and_then(|want| {
-        let first = victims(pool, &want).map(|victim| victim.from).min()?;
-        Some(first.max(want.oldest + fair_wait))
+    let drain = left_out(pool).and_then(|(since, app)| match since + fair_wait {
+        fair if fair > now => Some(fair),
+        _ => victims(pool, app, since).map(|victim| victim.from).filter(|&from| from > now).min(),
     });
     // Starts that have taken longer than is fair don't count against apps without a worker.
     let starts = pool.roster.starting().iter().filter_map(|&id| Some(pool.roster.get(id)?.started + fair_wait));
-    victim.into_iter().chain(starts).filter(|&at| at > now).min()
+    drain.into_iter().chain(starts.filter(|&at| at > now)).min()
 }
 
 /// A worker that goes because a limit was lowered: of this app, or of any if it is the pool's.

@@ -2,6 +2,7 @@
 
 use crate::app::{App, Inspection, Origin};
 use crate::book::Use;
+use crate::effect::Gate;
 use crate::ids::{AppId, WorkerId};
 use crate::pool::Pool;
 use crate::room;
@@ -13,23 +14,24 @@ impl Pool {
     /// Everything the pool knows, as of `now`.
     #[must_use]
     pub fn snapshot(&self, now: Time) -> Snapshot {
+        let gates = room::gates(self, now);
         Snapshot {
             max: self.settings.max.get(),
             count: self.count(),
             active: self.active(),
             waiting: self.queue.total(),
-            apps: self.apps.iter().map(|(&id, app)| self.app_snapshot(id, app, now)).collect(),
+            apps: self.apps.iter().map(|(&id, app)| self.app_snapshot(id, app, gates.get(&id).copied(), now)).collect(),
         }
     }
 
-    fn app_snapshot(&self, id: AppId, app: &App, now: Time) -> AppSnapshot {
+    fn app_snapshot(&self, id: AppId, app: &App, limit: Option<Gate>, now: Time) -> AppSnapshot {
         let workers = self.roster.crew(id).all.iter().filter_map(|&id| Some((id, self.roster.get(id)?)));
         AppSnapshot {
             id,
             root: app.root.clone(),
             state: self.app_state(id, app),
             registered: app.origin == Origin::Operator,
-            limit: room::gate(self, id, now),
+            limit,
             generation: app.generation,
             waiting: self.queue.len(id),
             served: app.served,

@@ -149,6 +149,9 @@ impl Pool {
         self.timers.set(Timer::Worker(id), now + time);
         self.effect(Effect::Drain { worker: id, why });
         self.revoke_all(id, Some(Use::Parked), EndReason::LeaseEnded, now);
+        if let Some(app) = self.app_of(id) {
+            self.touch(app);
+        }
     }
 
     pub(crate) fn stop(&mut self, id: WorkerId, why: StopReason, now: Time) {

@@ -15,6 +15,9 @@ use std::time::Instant;
 /// Errands that wait for others to end, beyond which no folder is looked into.
 const QUEUE: usize = 1024;
 
+/// Errands that hang in the kernel, beyond which none is added to them.
+const HANGING: usize = 64;
+
 /// What an errand needs to know beyond its purpose.
 #[derive(Debug)]
 pub(crate) enum Detail {
@@ -50,7 +53,7 @@ impl Errands {
         let hangs = |purpose: &Purpose| matches!(purpose, Purpose::Inspect { root: other, .. } if other == root);
         if self.late.iter().filter_map(|pid| self.leaving.get(pid)).any(hangs) {
             Some(reports::inspection_hangs(root))
-        } else if self.queue.len() >= QUEUE {
+        } else if self.queue.len() >= QUEUE || self.late.len() >= HANGING {
             Some(reports::too_busy(root))
         } else {
             None
@@ -81,7 +84,9 @@ impl Errands {
 
     fn has_room_for(&self, purpose: &Purpose) -> bool {
         let same = |other: &&Purpose| std::mem::discriminant(*other) == std::mem::discriminant(purpose);
-        let all = self.under_way.iter().map(|errand| &errand.purpose).chain(self.leaving.values());
+        // What hangs does not keep others from being done.
+        let leaving = self.leaving.iter().filter(|(pid, _)| !self.late.contains(pid)).map(|(_, purpose)| purpose);
+        let all = self.under_way.iter().map(|errand| &errand.purpose).chain(leaving);
         all.filter(same).count() < purpose.limit()
     }
 

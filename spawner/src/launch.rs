@@ -45,7 +45,7 @@ pub(crate) enum LaunchError {
     Child(Failure),
     #[error("the process said nothing that makes sense")]
     Garbled,
-    #[error("executing the start command took longer than {:.0} s", .0.as_secs_f64())]
+    #[error("executing the start command took longer than {:.1} s", .0.as_secs_f64())]
     TookTooLong(Duration),
     #[error("too many workers are about to execute their program")]
     TooMany,
@@ -148,9 +148,10 @@ fn prepare(
             (Image::Open(executable.try_clone()?), vec![c"hatchery".to_owned(), c"demo-app".to_owned()])
         }
         Program::Command(command) => {
+            let command: Vec<_> = command.iter().map(|argument| filled(argument, place)).collect();
             let program = command.first().filter(|program| !program.is_empty()).ok_or(LaunchError::NoProgram)?;
             story.candidates = candidates(program, &path)?;
-            let arguments = command.iter().map(|argument| string(filled(argument, place))).collect::<Result<_, _>>()?;
+            let arguments = command.into_iter().map(string).collect::<Result<_, _>>()?;
             (Image::Paths(story.candidates.clone()), arguments)
         }
     };

@@ -88,11 +88,8 @@ pub(crate) fn launch(error: &LaunchError, story: &Story) -> Report {
         LaunchError::NoProgram | LaunchError::Null => {
             (SpawnStep::Prepare, error.to_string(), "Correct the app's start command.".into())
         }
-        LaunchError::Process(_)
-        | LaunchError::Garbled
-        | LaunchError::GivenUp
-        | LaunchError::TooMany
-        | LaunchError::Listener => (
+        LaunchError::Listener => (SpawnStep::Prepare, error.to_string(), "This is a bug of Hatchery's.".into()),
+        LaunchError::Process(_) | LaunchError::Garbled | LaunchError::GivenUp | LaunchError::TooMany => (
             SpawnStep::Prepare,
             error.to_string(),
             "See whether the machine is short of memory or of processes, and try again.".into(),

@@ -97,7 +97,11 @@ pub(crate) fn serve(spawner: Spawner) -> Result<(), ServeError> {
             server.leave();
             Ok(())
         }
-        error => Err(error),
+        error => {
+            // The keeper learns of no process whose start is not answered.
+            server.launches.drain(..).for_each(Launch::give_up);
+            Err(error)
+        }
     }
 }
 

@@ -37,7 +37,8 @@ fn the_keepers_death_ends_all_workers() {
         .spawn()
         .unwrap();
     let line = read_line(&OwnedFd::from(keeper.stderr.take().unwrap()));
-    let pids: Vec<i32> = line.split(' ').map(|pid| pid.parse().unwrap()).collect();
+    let (base, pids) = line.split_once('|').unwrap();
+    let pids: Vec<i32> = pids.split(' ').map(|pid| pid.parse().unwrap()).collect();
     assert!(pids.iter().all(|pid| runs(*pid)), "{pids:?}");
     keeper.kill().unwrap();
     keeper.wait().unwrap();
@@ -45,6 +46,9 @@ fn the_keepers_death_ends_all_workers() {
     for pid in pids {
         reap(pid);
     }
+    // What the spawner removes is the pool's own.
+    assert!(!std::path::Path::new(base).join("runtime").exists());
+    std::fs::remove_dir_all(base).unwrap();
 }
 
 const KEEPER_ROLE: &str = "HATCHERY_TEST_KEEPER";
@@ -55,7 +59,8 @@ fn keeper_role() {
     let plan = keeper.plan(&["sh", "-c", "setsid sh -c 'echo $$; exec sleep 1000' & exec sleep 1000"]);
     let worker = keeper.spawn(&plan);
     let escaped = read_line(&worker.stdout);
-    eprintln!("{} {} {escaped}", keeper.spawner.id(), worker.pid);
+    let base = keeper.base.path().display();
+    eprintln!("{base}|{} {} {escaped}", keeper.spawner.id(), worker.pid);
     let _ = std::io::stdin().read(&mut [0]);
 }
 
@@ -80,19 +85,13 @@ fn link_ends(speak: impl FnOnce(&mut Keeper), why: &str) {
     assert!(said.contains(why), "{said}");
 }
 
-fn begin(keeper: &Keeper) -> ToSpawner {
-    use std::os::unix::ffi::OsStrExt;
-    ToSpawner::Begin { pool: keeper.pool.clone(), folder: keeper.runtime().as_os_str().as_bytes().to_vec() }
-}
-
 #[test]
 fn what_is_out_of_turn_ends_the_link() {
     let gone = ToSpawner::Gone { worker: WorkerNumber(next()) };
     link_ends(|keeper| keeper.send(&gone), "the pool-server sent Gone before Begin");
     let twice = |keeper: &mut Keeper| {
-        let begin = begin(keeper);
-        keeper.send(&begin);
-        keeper.send(&begin);
+        keeper.begin();
+        keeper.begin();
     };
     link_ends(twice, "the pool-server sent Begin a second time");
 }
@@ -109,7 +108,7 @@ fn hostile_bytes_end_the_link() {
     link_ends(|keeper| keeper.link().send_hello().unwrap(), "out of turn");
     let descriptor = |keeper: &mut Keeper| {
         let file = std::fs::File::open("/dev/null").unwrap();
-        let bytes = codec::encode(&begin(keeper)).unwrap();
+        let bytes = codec::encode(&ToSpawner::Gone { worker: WorkerNumber(1) }).unwrap();
         keeper.link().send_packet(&bytes, &[std::os::fd::AsFd::as_fd(&file)]).unwrap();
     };
     link_ends(descriptor, "1 descriptors instead of 0");
@@ -172,8 +171,7 @@ fn no_runtime_and_no_threads_are_linked_in() {
 #[test]
 fn a_second_spawn_and_a_foreign_mark_end_the_link() {
     let twice = |keeper: &mut Keeper| {
-        let begin = begin(keeper);
-        keeper.send(&begin);
+        keeper.begin();
         let plan = keeper.plan(&["true"]);
         let number = WorkerNumber(next());
         let first = keeper.spawn_as(&plan, number);
@@ -182,8 +180,7 @@ fn a_second_spawn_and_a_foreign_mark_end_the_link() {
     };
     link_ends(twice, "Spawn for a worker that is there already");
     let foreign = |keeper: &mut Keeper| {
-        let begin = begin(keeper);
-        keeper.send(&begin);
+        keeper.begin();
         keeper.pool = "other".into();
         let plan = keeper.plan(&["true"]);
         keeper.ask(&plan, None);

@@ -5,6 +5,7 @@ use hatchery_protocol::link::{AppNumber, FromSpawner, Program, ToSpawner};
 use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::report::SpawnStep;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[test]
@@ -63,4 +64,21 @@ fn the_demo_app_is_planned_without_a_look_at_the_disk() {
     let options = AppOptions { start: Some(Start::DemoApp), ..AppOptions::default() };
     let plan = keeper.inspect(Path::new("demo"), options).unwrap();
     assert_eq!(plan.program, Program::DemoApp);
+}
+
+#[test]
+fn the_level_that_refuses_is_named_with_its_mode() {
+    let Some(mut keeper) = Keeper::start_as_nobody() else { return };
+    let app = keeper.app(&[("hatchery.toml", "command = 'true'")]);
+    std::fs::set_permissions(keeper.base.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let closed = keeper.base.path().display().to_string();
+    let report = keeper.inspect(&app, AppOptions::default()).unwrap_err();
+    assert_eq!(report.problem, format!("{closed} can't be entered: its mode is 0700, its owner user 0"));
+    assert!(report.remedy.contains(&format!("chmod o+x {closed}")), "{report:?}");
+
+    let mut plan = keeper.plan(&["true"]);
+    plan.directory = app.as_os_str().as_bytes().to_vec();
+    let report = keeper.spawn_fails(&plan);
+    let way = format!("{closed} (on the way to {}) can't be entered: its mode is 0700", app.display());
+    assert_eq!(report.problem, way);
 }

@@ -13,6 +13,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,9 @@ use std::time::{Duration, Instant};
 
 /// Generous, since nothing waits for it unless something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A user without rights.
+const NOBODY: u32 = 65534;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -52,16 +56,37 @@ impl Keeper {
 
     pub(crate) fn start_with(env: &[(&str, &str)]) -> Self {
         let mut keeper = Self::start_silent(env, Stdio::inherit());
-        let (pool, folder) = (keeper.pool.clone(), keeper.runtime().as_os_str().as_bytes().to_vec());
-        keeper.send(&ToSpawner::Begin { pool, folder });
+        keeper.begin();
         keeper
+    }
+
+    pub(crate) fn begin(&mut self) {
+        let (pool, folder) = (self.pool.clone(), self.runtime().as_os_str().as_bytes().to_vec());
+        self.send(&ToSpawner::Begin { pool, folder });
     }
 
     /// With a spawner that was greeted, and told nothing.
     pub(crate) fn start_silent(env: &[(&str, &str)], stderr: Stdio) -> Self {
-        nix::sys::prctl::set_child_subreaper(true).unwrap();
         let (ours, theirs) = packet::pair().unwrap();
-        let spawner = start_at_3(theirs, env, stderr);
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        Self::with(ours, start_at_3(theirs, env, stderr))
+    }
+
+    /// With a spawner that runs as a user without rights; `None` if this one may not make such a process.
+    pub(crate) fn start_as_nobody() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can start a process of another user");
+            return None;
+        }
+        let (ours, theirs) = packet::pair().unwrap();
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let spawner = command_at_3(theirs).uid(NOBODY).gid(NOBODY).spawn().unwrap();
+        let mut keeper = Self::with(ours, spawner);
+        keeper.begin();
+        Some(keeper)
+    }
+
+    fn with(ours: OwnedFd, spawner: Child) -> Self {
         let mut link: Channel<ToSpawner, FromSpawner> = Channel::new(ours);
         link.send_hello().unwrap();
         link.receive_hello().unwrap();
@@ -210,13 +235,13 @@ impl Drop for Keeper {
 
 /// The real executable with `link` at descriptor 3, as this process's own child.
 pub(crate) fn start_at_3(link: OwnedFd, env: &[(&str, &str)], stderr: Stdio) -> Child {
-    Command::new("sh")
-        .args(["-c", "exec \"$0\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_spawner")])
-        .envs(env.iter().copied())
-        .stdin(link)
-        .stderr(stderr)
-        .spawn()
-        .unwrap()
+    command_at_3(link).envs(env.iter().copied()).stderr(stderr).spawn().unwrap()
+}
+
+fn command_at_3(link: OwnedFd) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_spawner")]).stdin(link);
+    command
 }
 
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {

@@ -238,7 +238,7 @@ fn a_start_that_takes_too_long_leaves_no_process() {
         let worker = keeper.ask(&plan, None);
         match keeper.receive().0 {
             FromSpawner::SpawnFailed { report, .. } => {
-                assert_eq!(report.problem, "executing the start command took longer than 0 s: sleep");
+                assert_eq!(report.problem, "executing the start command took longer than 0.0 s: sleep");
             }
             // It was quick.
             FromSpawner::Started { pid, .. } => {
@@ -269,4 +269,50 @@ fn a_worker_accepts_at_descriptor_3() {
     assert_eq!(greeting, "hello");
     kill(worker.pid);
     reap(worker.pid);
+}
+
+/// Makes whoever opens or executes `path` wait, until the file is dropped. `None`: not on this file system.
+fn leased(path: &std::path::Path) -> Option<std::fs::File> {
+    use std::os::fd::AsRawFd;
+    // Linux's own, which the library lacks.
+    const F_SETSIG: libc::c_int = 10;
+    let file = std::fs::File::open(path).unwrap();
+    // SAFETY: no memory is involved. The signal that says that somebody waits is one that is ignored.
+    let leased = unsafe {
+        libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) == 0
+            && libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0
+    };
+    if !leased {
+        eprintln!("skipped: a file can't be leased: {}", std::io::Error::last_os_error());
+    }
+    leased.then_some(file)
+}
+
+#[test]
+fn a_program_that_hangs_in_its_exec_holds_up_no_other_and_is_given_up() {
+    let mut keeper = Keeper::start();
+    let app = keeper.app(&[]);
+    std::fs::copy("/bin/true", app.join("slow")).unwrap();
+    let Some(lease) = leased(&app.join("slow")) else { return };
+    let mut slow = keeper.plan(&["./slow"]);
+    slow.directory = app.as_os_str().as_bytes().to_vec();
+    let waiting = keeper.ask(&slow, None);
+
+    assert_eq!(keeper.output_of("echo quick"), "quick\n");
+
+    // Given up by the keeper.
+    keeper.send(&ToSpawner::Gone { worker: waiting.number });
+    match keeper.receive().0 {
+        FromSpawner::SpawnFailed { worker, report } if worker == waiting.number => {
+            assert!(report.problem.starts_with("the worker was given up"), "{report:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+
+    // Given up for its time.
+    slow.start_timeout = std::time::Duration::from_millis(300);
+    let report = keeper.spawn_fails(&slow);
+    assert_eq!(report.problem, "executing the start command took longer than 0.3 s: ./slow");
+    drop(lease);
+    assert!(keeper.close().success());
 }

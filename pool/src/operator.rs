@@ -4,11 +4,16 @@ use crate::app::{App, Origin};
 use crate::book::Use;
 use crate::effect::{EndReason, Invalid, Notice, Refusal, StopReason};
 use crate::ids::{AppId, Request, SessionId, WorkerId};
-use crate::pool::Pool;
+use crate::pool::{Phase, Pool};
+use crate::roster;
 use crate::settings::{AppSettings, Wanted};
 use crate::time::Time;
+use crate::timers::Timer;
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+/// How long a worker has after TERM when nobody is left to read an answer.
+const LAST_STOP: Duration = Duration::from_secs(1);
 
 impl Pool {
     pub(crate) fn clear(&mut self, request: Option<Request>, now: Time) {
@@ -157,6 +162,36 @@ impl Pool {
         let max = self.settings.max.get();
         if min_total >= max {
             self.notice(Notice::MinAboveMax { min_total, max });
+        }
+    }
+
+    /// No new sessions; what is left has `grace`, and without any, nobody is left to read an answer.
+    pub(crate) fn end(&mut self, grace: Duration, now: Time) {
+        let until = match self.phase {
+            Phase::Running => now + grace,
+            Phase::Ending { until } => until.min(now + grace),
+            Phase::Ended => return,
+        };
+        self.phase = Phase::Ending { until };
+        let waiting: Vec<AppId> = self.queue.apps().collect();
+        for app in waiting {
+            self.refuse_waiters(app, &Refusal::ShuttingDown);
+        }
+        self.touch_all();
+        let workers: Vec<WorkerId> = self.roster.workers().map(|(id, _)| id).collect();
+        for id in workers {
+            self.leave(id, StopReason::PoolEnding, now);
+            if until <= now {
+                self.revoke_all(id, None, EndReason::PoolEnding, now);
+                self.stop_if_drained(id, now);
+            }
+            match self.roster.get(id).map(|worker| worker.phase) {
+                Some(roster::Phase::Draining) => self.timers.set_no_later(Timer::Worker(id), until),
+                Some(roster::Phase::Stopping) if until <= now => {
+                    self.timers.set_no_later(Timer::Worker(id), now + LAST_STOP)
+                }
+                _ => {}
+            }
         }
     }
 }

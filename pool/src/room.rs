@@ -6,6 +6,7 @@ use crate::ids::{AppId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::roster;
 use crate::time::Time;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One step towards as many workers as are wanted.
@@ -215,7 +216,7 @@ fn for_fairness(pool: &Pool, now: Time) -> Option<Move> {
 struct Victim {
     /// Serving workers of its app.
     crew: u32,
-    ready: std::cmp::Reverse<Time>,
+    ready: Reverse<Time>,
     worker: WorkerId,
     /// When it has served long enough.
     from: Time,
@@ -234,7 +235,7 @@ fn victims(pool: &Pool, for_app: AppId, since: Time) -> impl Iterator<Item = Vic
             .filter(|(_, worker)| worker.is_serving());
         serving.map(move |(id, worker)| Victim {
             crew: crew.serving,
-            ready: std::cmp::Reverse(worker.ready),
+            ready: Reverse(worker.ready),
             worker: id,
             from: worker.ready + dwell,
         })

@@ -1,6 +1,6 @@
 //! Which slot a waiter gets, and what a grant changes.
 
-use crate::book::Use;
+use crate::book::{Connection, Use};
 use crate::effect::{Effect, EndReason, Path};
 use crate::ids::{AppId, ClientId, ConnectionId, WorkerId};
 use crate::pool::Pool;
@@ -82,7 +82,7 @@ impl Pool {
     }
 
     /// Takes a connection off the books; its slot is free.
-    pub(crate) fn disconnect(&mut self, id: ConnectionId, now: Time) -> Option<crate::book::Connection> {
+    pub(crate) fn disconnect(&mut self, id: ConnectionId, now: Time) -> Option<Connection> {
         let connection = self.book.end(id)?;
         self.timers.clear(Timer::Connection(id));
         self.roster.update(connection.worker, |worker| {

@@ -40,7 +40,7 @@ pub struct AppSnapshot {
 pub enum AppState {
     /// It has a worker that serves or drains.
     Running,
-    /// It has no worker.
+    /// It has no worker that serves or will; one may still be leaving.
     Idle,
     /// Its only workers are starting, or its root is being looked into.
     Starting,

@@ -5,17 +5,14 @@ use crate::book::Use;
 use crate::effect::{Effect, EndReason, Notice, Refusal, StopReason};
 use crate::event::Exit;
 use crate::ids::{AppId, ConnectionId, Generation, ReportId, WorkerId};
-use crate::pool::{self, Pool};
+use crate::pool::Pool;
 use crate::room;
 use crate::roster::{Phase, Worker};
-use crate::settings::Plan;
+use crate::settings::{AppSettings, Plan};
 use crate::time::Time;
 use crate::timers::Timer;
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// How long a worker has after TERM when nobody is left to read an answer.
-pub(crate) const LAST_STOP: Duration = Duration::from_secs(1);
 
 impl Pool {
     pub(crate) fn inspect(&mut self, id: AppId) {
@@ -149,9 +146,7 @@ impl Pool {
         self.timers.set(Timer::Worker(id), now + time);
         self.effect(Effect::Drain { worker: id, why });
         self.revoke_all(id, Some(Use::Parked), EndReason::LeaseEnded, now);
-        if let Some(app) = self.app_of(id) {
-            self.touch(app);
-        }
+        self.touch_app_of(id);
     }
 
     pub(crate) fn stop(&mut self, id: WorkerId, why: StopReason, now: Time) {
@@ -164,9 +159,7 @@ impl Pool {
         self.timers.set(Timer::Worker(id), now + time);
         self.revoke_all(id, None, EndReason::LeaseEnded, now);
         self.effect(Effect::Stop { worker: id, why });
-        if let Some(app) = self.app_of(id) {
-            self.touch(app);
-        }
+        self.touch_app_of(id);
     }
 
     /// Its sessions end with its process.
@@ -183,9 +176,7 @@ impl Pool {
             worker.why.get_or_insert(why);
         });
         self.effect(Effect::Kill { worker: id, why });
-        if let Some(app) = self.app_of(id) {
-            self.touch(app);
-        }
+        self.touch_app_of(id);
     }
 
     pub(crate) fn stop_if_drained(&mut self, id: WorkerId, now: Time) {
@@ -248,37 +239,14 @@ impl Pool {
         self.touch(id);
     }
 
-    fn of_worker(&self, id: WorkerId, read: impl FnOnce(&crate::settings::AppSettings) -> Duration) -> Duration {
-        let app = self.roster.get(id).and_then(|worker| self.apps.get(&worker.app));
-        app.map_or(Duration::ZERO, |app| read(&app.settings))
+    fn touch_app_of(&mut self, worker: WorkerId) {
+        if let Some(app) = self.app_of(worker) {
+            self.touch(app);
+        }
     }
 
-    /// No new sessions; what is left has `grace`, and without any, nobody is left to read an answer.
-    pub(crate) fn end(&mut self, grace: Duration, now: Time) {
-        let until = match self.phase {
-            pool::Phase::Running => now + grace,
-            pool::Phase::Ending { until } => until.min(now + grace),
-            pool::Phase::Ended => return,
-        };
-        self.phase = pool::Phase::Ending { until };
-        let waiting: Vec<AppId> = self.queue.apps().collect();
-        for app in waiting {
-            self.refuse_waiters(app, &Refusal::ShuttingDown);
-        }
-        self.touch_all();
-        let workers: Vec<WorkerId> = self.roster.workers().map(|(id, _)| id).collect();
-        for id in workers {
-            self.leave(id, StopReason::PoolEnding, now);
-            if until <= now {
-                self.revoke_all(id, None, EndReason::PoolEnding, now);
-                self.stop_if_drained(id, now);
-            }
-            let phase = self.roster.get(id).map(|worker| worker.phase);
-            match phase {
-                Some(Phase::Draining) => self.timers.set_no_later(Timer::Worker(id), until),
-                Some(Phase::Stopping) if until <= now => self.timers.set_no_later(Timer::Worker(id), now + LAST_STOP),
-                _ => {}
-            }
-        }
+    fn of_worker(&self, id: WorkerId, read: impl FnOnce(&AppSettings) -> Duration) -> Duration {
+        let app = self.roster.get(id).and_then(|worker| self.apps.get(&worker.app));
+        app.map_or(Duration::ZERO, |app| read(&app.settings))
     }
 }

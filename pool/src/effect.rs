@@ -8,19 +8,23 @@ use std::time::Duration;
 /// What to do. Named in the imperative.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Look into an app's root. Answered by `Inspected` or `InspectFailed`.
+    /// Look into an app's root. Answered by `Inspected` or `InspectFailed`, always: how long a look may take
+    /// is for the one who looks to say.
     Inspect {
         app: AppId,
         generation: Generation,
     },
     /// Start a worker. Answered by `Ready` or `SpawnFailed`; once it has a process, `Exited` always comes.
+    /// An `Exited` that answers it alone is a crash nobody can explain: another start follows while somebody
+    /// waits.
     Spawn {
         app: AppId,
         worker: WorkerId,
         generation: Generation,
     },
     /// Give a session to the client that asked. For `Path::Fresh`, connect first, and tell `ConnectFailed`
-    /// before anything else if that fails; the question is then still open.
+    /// before anything else if that fails; the question is then still open, and that connection never was:
+    /// it is neither revoked nor released. The same session can be granted again, to a `Reconnected`.
     Grant {
         request: Request,
         session: SessionId,
@@ -59,12 +63,13 @@ pub enum Effect {
         worker: WorkerId,
         why: StopReason,
     },
-    /// Ask a worker's tree to leave (TERM). The pool keeps the time.
+    /// Ask a worker's tree to leave (TERM); it may be one that is still starting. The pool keeps the time.
     Stop {
         worker: WorkerId,
         why: StopReason,
     },
-    /// End a worker's tree (KILL).
+    /// End a worker's tree (KILL). After `StartTimedOut` a `SpawnFailed` with what it said is awaited, before
+    /// its `Exited`.
     Kill {
         worker: WorkerId,
         why: StopReason,

@@ -29,6 +29,8 @@ pub enum Event {
         how: Close,
     },
     /// A client found its parked connection dead and wants a fresh one for the session it was just granted.
+    /// Answered like an `Asked`: by a grant of the same session, or of another one if its worker proves to
+    /// be dead too.
     Reconnected {
         request: Request,
         session: SessionId,

@@ -1,7 +1,28 @@
 //! The decisions of Hatchery as one pure function: events in, effects out, time as a value.
 //!
 //! What is absent here is the point: no socket, no clock, no process, no randomness, and no dependency that
-//! could bring one in.
+//! could bring one in. A shell turns what happens into [`Event`]s, carries out the [`Effect`]s in order, and
+//! tells [`Event::Tick`] when [`Pool::deadline`] has come.
+//!
+//! ```
+//! use hatchery_pool::{ClientId, Concurrency, Effect, Event, Parking, Path, Plan, Pool, Request, Settings, Time, Wanted};
+//!
+//! let mut pool = Pool::new(Settings::default());
+//! let now = Time::ZERO;
+//!
+//! let request = Request { client: ClientId(1), number: 1 };
+//! let asked = Event::Asked { request, root: b"/srv/shop".to_vec(), wanted: Wanted::default(), key: None };
+//! let effects = pool.step(now, asked);
+//! let Some(&Effect::Inspect { app, generation }) = effects.last() else { panic!("{effects:?}") };
+//!
+//! let plan = Plan { concurrency: Concurrency::Unlimited, parking: Parking::Unlimited };
+//! let effects = pool.step(now, Event::Inspected { app, generation, plan });
+//! let Some(&Effect::Spawn { worker, .. }) = effects.last() else { panic!("{effects:?}") };
+//!
+//! let effects = pool.step(now, Event::Ready { worker });
+//! assert!(matches!(effects.last(), Some(Effect::Grant { path: Path::Fresh, .. })));
+//! assert_eq!((pool.count(), pool.active()), (1, 1));
+//! ```
 #![forbid(unsafe_code)]
 
 // The vocabulary: what is said and named.

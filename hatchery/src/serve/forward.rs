@@ -15,6 +15,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +37,7 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) async fn answer(&self, peer: Peer, mut request: Request<Incoming>) -> Answer {
+        let begun = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         let html = wants_html(request.headers());
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
@@ -56,7 +58,12 @@ impl Front {
                 }
             }
         };
-        answered.await.unwrap_or_else(|page: Page| page.answer(html).map(Either::Right))
+        let answer = answered.await.unwrap_or_else(|page: Page| page.answer(html).map(Either::Right));
+        if let Some(begun) = begun {
+            let (status, ms) = (answer.status().as_u16(), begun.elapsed().as_secs_f64() * 1000.0);
+            tracing::debug!(method = %head.method, path = head.uri.path(), status, ms, "answered");
+        }
+        answer
     }
 
     /// One attempt, and a second one where the first can't have done anything.

@@ -61,7 +61,8 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
     };
     // The pool has the limit that this process was given, and hands it on to the applications.
     let files = OpenFiles::raise();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return complain(format_args!("no threads could be started: {error}")),
     };
@@ -69,6 +70,12 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
     // Whatever still runs was told to end, and had its time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     status
+}
+
+/// Half the cores: the pool and the applications need some too, and threads that wake each other cost more than
+/// they carry.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 fn start_pool(plan: &Plan) -> Result<PoolServer, String> {

@@ -298,6 +298,7 @@ fn execute(prepared: &Prepared, words: RawFd) -> ! {
         Image::Paths(paths) => paths,
     };
     let mut refused = None;
+    let mut closed = None;
     for (index, path) in paths.iter().enumerate() {
         // SAFETY: as above, and `path` is a null-terminated string.
         unsafe { libc::execve(path.as_ptr(), argv, envp) };
@@ -305,13 +306,16 @@ fn execute(prepared: &Prepared, words: RawFd) -> ! {
             // Something is there, though: the program itself is not what is missing.
             libc::ENOENT if mode(path) != 0 => fail_with_head(words, libc::ENOENT, index, path),
             libc::ENOENT | libc::ENOTDIR => {}
+            // A folder of the PATH that can't be entered keeps nothing from being in the next.
+            libc::EACCES if mode(path) == 0 => closed = closed.or(Some(index)),
             libc::EACCES => refused = refused.or(Some(index)),
             errno => fail_with_head(words, errno, index, path),
         }
     }
-    match refused {
-        Some(index) => fail_at(words, Stage::Execute, libc::EACCES, index, mode(&paths[index]), &[]),
-        None => fail(words, Stage::Execute, libc::ENOENT),
+    match (refused, closed) {
+        (Some(index), _) => fail_at(words, Stage::Execute, libc::EACCES, index, mode(&paths[index]), &[]),
+        (None, Some(index)) => fail_at(words, Stage::Execute, libc::EACCES, index, 0, &[]),
+        (None, None) => fail(words, Stage::Execute, libc::ENOENT),
     }
 }
 

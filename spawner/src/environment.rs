@@ -107,8 +107,7 @@ pub(crate) fn of(
         .into_iter()
         .map(|(name, value)| {
             let entry = [name, value].join(&b'=');
-            // A null can come in a root or a path only, which the keeper's side refuses long before; what is behind it is
-            // no worker's loss.
+            // Variables are checked; a null in a root or a path ends the value, as it does for all who read it.
             CString::new(entry).unwrap_or_else(|error| {
                 let end = error.nul_position();
                 CString::new(&error.into_vec()[..end]).unwrap_or_default()

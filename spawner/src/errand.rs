@@ -38,9 +38,9 @@ impl Purpose {
     /// Errands of the kind at once.
     pub(crate) fn limit(&self) -> usize {
         match self {
-            Self::Inspect { .. } => 24,
+            Self::Inspect { .. } => 16,
             // These last as long as a worker takes to listen.
-            Self::Find { .. } => 64,
+            Self::Find { .. } => 40,
             Self::Remove => 8,
         }
     }

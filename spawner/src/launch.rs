@@ -16,6 +16,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// No program takes longer to be executed, whatever the plan says of its start.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// What the keeper sent along.
 #[derive(Debug)]
 pub(crate) struct Given {
@@ -106,13 +109,14 @@ pub(crate) fn begin(
     place: Option<Place>,
 ) -> Result<Launch, Box<Failed>> {
     let mut story = Story::of(plan);
+    let limit = plan.start_timeout.min(LONGEST);
     match prepare(basis, inherited, plan, given, place.as_ref(), &mut story) {
         Ok((mut prepared, words)) => match child::start(&mut prepared) {
             Ok(_) => Ok(Launch {
                 worker,
                 place,
-                deadline: Instant::now() + plan.start_timeout,
-                limit: plan.start_timeout,
+                deadline: Instant::now() + limit,
+                limit,
                 story,
                 words,
                 pid: None,

@@ -1,9 +1,9 @@
 //! From a launch plan to a process: looks into app roots, starts workers, finds the listeners that workers make
 //! themselves. Mechanism only: what is started, and when, the pool decides.
 //!
-//! One thread, no runtime, because this process forks. It waits in one place, `poll(2)` in [`serve`], and is
+//! One thread, no runtime, because this process forks. It waits in one place, `poll(2)` in `serve`, and is
 //! never in reach of what could make it wait elsewhere: every path below an app root is touched by a forked
-//! child (an [`errand`], or the worker before its exec), which can be killed when it hangs.
+//! child (an `errand`, or the worker before its exec), which can be killed when it hangs.
 //!
 //! ```text
 //! keeper ──(descriptor 3)── spawner ──▶ errand            looks, answers, ends: the spawner's child
@@ -13,21 +13,35 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | [`startup`] | what must hold before the first message: descriptor 3, signals, session |
-//! | [`serve`] | the loop, and what each message does |
-//! | [`phase`] | which message is permitted when |
-//! | [`outbox`] | answers that wait for the keeper to read |
-//! | [`errand`] | a short-lived child that touches what could hang, and its answer |
-//! | [`errands`] | all of them: how many at once, which wait, which hang |
-//! | [`inspect`], [`manifest`], [`folder`] | how an app is started: from its root, its `hatchery.toml` |
-//! | [`launch`] | one start, from a plan to `Started` or `SpawnFailed` |
-//! | [`child`] | what runs between fork and exec, and nothing else |
-//! | [`word`] | what the new process says meanwhile |
-//! | [`environment`] | a worker's environment |
-//! | [`place`] | ports and socket folders of workers that make their own listener |
-//! | [`find`], [`tcp`], [`tree`], [`socket`] | looking for that listener |
-//! | [`reports`] | sentences for people |
-//! | [`sweep`] | when the keeper is gone |
+//! | `startup` | what must hold before the first message: descriptor 3, signals, session |
+//! | `serve` | the loop, and what each message does |
+//! | `phase` | which message is permitted when |
+//! | `outbox` | answers that wait for the keeper to read |
+//! | `errand` | a short-lived child that touches what could hang, and its answer |
+//! | `errands` | all of them: how many at once, which wait, which hang |
+//! | `inspect`, `manifest`, `folder` | how an app is started: from its root, its `hatchery.toml` |
+//! | `launch` | one start, from a plan to `Started` or `SpawnFailed` |
+//! | `child` | what runs between fork and exec, and nothing else |
+//! | `word` | what the new process says meanwhile |
+//! | `environment` | a worker's environment |
+//! | `place` | ports and socket folders of workers that make their own listener |
+//! | `find`, `tcp`, `tree`, `socket` | looking for that listener |
+//! | `reports` | sentences for people |
+//! | `sweep` | when the keeper is gone |
+//!
+//! # What the keeper can rely on
+//!
+//! - Every `Inspect` and every `Spawn` is answered once. Answers come in the order of their being ready.
+//! - `Started` comes when the program is executing, and its process is the keeper's child, leads a session and a
+//!   process group of its own, and dies with the keeper.
+//! - Until a `Spawn` is answered, the keeper must not reap a child that it does not know: the spawner may still
+//!   have to end it. After `SpawnFailed` such a child is a zombie, or about to be.
+//! - `Gone` takes back all that a worker has here: its port, its folder, the looking for its listener. A worker
+//!   that is still being started is given up, and answered with `SpawnFailed`. The number is free again.
+//! - `Find` works for workers of an earlier spawner too. It is answered once, or not at all after `Gone`.
+//! - When the link ends, the spawner kills all that carries the mark of the pool's workers and removes the runtime
+//!   folder. When it ends the link itself, because of what came through it, workers stay as they are, and starts
+//!   that were not answered are given up.
 
 mod child;
 mod environment;

@@ -168,6 +168,14 @@ fn execute(failure: &Failure, story: &Story, system: &io::Error) -> (String, Str
             format!("{program} is not on the PATH ({})", text(&story.path)),
             format!("Install {program}, write its full path in the start command, or set PATH in [env]."),
         ),
+        libc::EACCES if failure.mode == 0 && !story.program.contains(&b'/') => (
+            format!(
+                "{program} is not on the PATH ({}), as far as its folders can be entered: {} can't",
+                text(&story.path),
+                found.rsplit_once('/').map_or("", |(folder, _)| folder)
+            ),
+            format!("Install {program} where the worker's user can execute it, or set PATH in [env]."),
+        ),
         libc::EACCES if failure.mode & libc::S_IFMT == libc::S_IFDIR => {
             (format!("{found} is a folder, no program"), "Name a program in the start command.".into())
         }
@@ -271,6 +279,13 @@ mod tests {
                 0o100_755,
                 "\u{7f}ELF",
                 "/usr/bin/python4 is there, but the dynamic loader that it needs is not",
+            ),
+            (
+                libc::EACCES,
+                0,
+                0,
+                "",
+                "python4 is not on the PATH (/usr/bin:/bin), as far as its folders can be entered: /usr/bin can't",
             ),
             (libc::EACCES, 0, 0o100_644, "", "/usr/bin/python4 is not executable: its mode is 0644"),
             (libc::EACCES, 0, 0o040_755, "", "/usr/bin/python4 is a folder, no program"),

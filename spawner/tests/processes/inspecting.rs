@@ -1,12 +1,14 @@
 //! Looking into an app's root.
 
-use crate::keeper::{Keeper, next};
+use crate::keeper::{Keeper, next, readable, wait_for};
 use hatchery_protocol::link::{AppNumber, FromSpawner, Program, ToSpawner};
 use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::report::SpawnStep;
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 #[test]
 fn a_manifest_says_how_the_app_is_started() {
@@ -45,7 +47,7 @@ fn many_inspections_are_all_answered() {
     let mut keeper = Keeper::start();
     let app = keeper.app(&[("hatchery.toml", "command = 'server'")]);
     let root = app.as_os_str().as_bytes().to_vec();
-    let mut wanted: std::collections::BTreeSet<_> = (0..100).map(|_| AppNumber(next())).collect();
+    let mut wanted: BTreeSet<_> = (0..100).map(|_| AppNumber(next())).collect();
     for app in &wanted {
         let options = Box::new(AppOptions::default());
         keeper.send(&ToSpawner::Inspect { app: *app, root: root.clone(), options });
@@ -81,4 +83,39 @@ fn the_level_that_refuses_is_named_with_its_mode() {
     let report = keeper.spawn_fails(&plan);
     let way = format!("{closed} (on the way to {}) can't be entered: its mode is 0700", app.display());
     assert_eq!(report.problem, way);
+}
+
+#[test]
+fn an_inspection_that_hangs_is_given_up_and_holds_up_no_other() {
+    let mut keeper = Keeper::start();
+    let app = keeper.app(&[("hatchery.toml", "command = 'server'")]);
+    // One is stopped on its way, which hangs it as well as a dead network mount would; most are too quick for that.
+    wait_for("an inspection to be caught", || {
+        let asked: BTreeSet<_> = (0..50).map(|_| AppNumber(next())).collect();
+        for number in &asked {
+            let root = app.as_os_str().as_bytes().to_vec();
+            keeper.send(&ToSpawner::Inspect { app: *number, root, options: Box::default() });
+        }
+        let children = format!("/proc/{0}/task/{0}/children", keeper.spawner.id());
+        let child = wait_for("a child", || {
+            let first = std::fs::read_to_string(&children).unwrap().split(' ').next()?.parse().ok();
+            // All may be answered already.
+            first.or_else(|| readable(keeper.link(), Duration::ZERO).then_some(0))
+        });
+        if let Some(child) = rustix::process::Pid::from_raw(child) {
+            let _ = rustix::process::kill_process(child, rustix::process::Signal::STOP);
+        }
+        let answers: Vec<_> = asked.iter().map(|_| keeper.receive().0).collect();
+        let (last, others) = answers.split_last().unwrap();
+        assert!(others.iter().all(|answer| matches!(answer, FromSpawner::Inspected { .. })));
+        match last {
+            FromSpawner::InspectFailed { report, .. } => {
+                assert_eq!(report.problem, format!("looking into {} took longer than 5 s", app.display()));
+                Some(())
+            }
+            _ => None,
+        }
+    });
+    // It was killed, and not left to be looked into for ever.
+    wait_for("the app to be looked into again", || keeper.inspect(&app, AppOptions::default()).ok());
 }

@@ -256,6 +256,15 @@ fn a_start_that_takes_too_long_leaves_no_process() {
 }
 
 #[test]
+fn a_start_may_take_for_ever() {
+    let mut keeper = Keeper::start();
+    let mut plan = keeper.plan(&["true"]);
+    plan.start_timeout = std::time::Duration::MAX;
+    let worker = keeper.spawn(&plan);
+    reap(worker.pid);
+}
+
+#[test]
 fn a_worker_accepts_at_descriptor_3() {
     use std::io::Read;
     let mut keeper = Keeper::start();

@@ -79,3 +79,14 @@ pub fn has(program: &str, test: &str) -> bool {
     }
     found
 }
+
+/// Where a pool keeps its sockets while it lives.
+pub fn runtime_folder(pool: &str) -> std::path::PathBuf {
+    let uid = nix::unistd::geteuid();
+    let base = match std::env::var("XDG_RUNTIME_DIR") {
+        Ok(folder) if std::path::Path::new(&folder).is_dir() => format!("{folder}/hatchery"),
+        _ if uid.is_root() => "/run/hatchery".into(),
+        _ => format!("/tmp/hatchery-{uid}"),
+    };
+    std::path::PathBuf::from(base).join(format!("hatchery-{pool}"))
+}

@@ -66,11 +66,8 @@ pub fn kill(pid: i32, signal: nix::sys::signal::Signal) {
 pub fn descriptors(pid: i32) -> Vec<String> {
     let folder = format!("/proc/{pid}/fd");
     let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
-    let mut kinds: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-        .map(|link| kind(&link))
-        .collect();
+    let mut kinds: Vec<String> =
+        entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok()).map(|link| kind(&link)).collect();
     kinds.sort();
     kinds
 }

@@ -2,7 +2,7 @@
 
 use super::outgoing::Outgoing;
 use super::shell::Shell;
-use super::{status, translate};
+use super::translate;
 use hatchery_pool::{ClientId, Event, Request};
 use hatchery_protocol::channel::{self, ReceiveError, Receiver};
 use hatchery_protocol::client::{RequestId, ToClient, ToPool};
@@ -129,14 +129,18 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
         ToPool::GetSpawnServerPid { request } => {
             figure(shell, client, request, |state| u64::try_from(state.spawner_pid).unwrap_or_default());
         }
-        ToPool::Status { request } => match memfd::write(&status::status(&shell.state())) {
-            Ok(payload) => shell.state().send(client, &ToClient::Status { request }, Some(payload.as_fd())),
-            Err(error) => {
-                tracing::warn!("a status can't be sent: {error}");
-                let refusal = Refusal::Overloaded;
-                shell.state().send(client, &ToClient::Refused { request, refusal }, None);
-            }
-        },
+        ToPool::Status { request } => status(shell, client, request),
+    }
+}
+
+fn status(shell: &Shell, client: ClientId, request: RequestId) {
+    let state = shell.state();
+    match memfd::write(&super::status::status(&state)) {
+        Ok(payload) => state.send(client, &ToClient::Status { request }, Some(payload.as_fd())),
+        Err(error) => {
+            tracing::warn!("a status can't be sent: {error}");
+            state.send(client, &ToClient::Refused { request, refusal: Refusal::Overloaded }, None);
+        }
     }
 }
 

@@ -18,37 +18,33 @@ const KEPT: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Output {
     app: String,
-    /// 0 until it is known.
-    pid: Cell<i32>,
+    /// What is not read yet: until the process has a number, its output waits in the pipes.
+    streams: RefCell<Vec<(&'static str, pipe::Receiver)>>,
     last: RefCell<VecDeque<u8>>,
     open: Cell<u8>,
     closed: Notify,
 }
 
 impl Output {
-    /// Reads both streams until the last process that holds them is gone.
-    ///
     /// # Errors
-    /// When they can't be registered with the runtime.
-    pub(super) fn capture(app: String, stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<Rc<Self>> {
-        let streams = [("stdout", stdout), ("stderr", stderr)]
-            .map(|(name, stream)| pipe::Receiver::from_owned_fd(stream).map(|stream| (name, stream)));
-        let output = Rc::new(Self {
+    /// When the streams can't be registered with the runtime.
+    pub(super) fn new(app: String, stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<Rc<Self>> {
+        let stdout = pipe::Receiver::from_owned_fd(stdout)?;
+        let stderr = pipe::Receiver::from_owned_fd(stderr)?;
+        Ok(Rc::new(Self {
             app,
-            pid: Cell::new(0),
+            streams: RefCell::new(vec![("stdout", stdout), ("stderr", stderr)]),
             last: RefCell::default(),
             open: Cell::new(2),
             closed: Notify::new(),
-        });
-        for stream in streams {
-            let (name, stream) = stream?;
-            tokio::task::spawn_local(Rc::clone(&output).read(name, stream));
-        }
-        Ok(output)
+        }))
     }
 
-    pub(super) fn set_pid(&self, pid: i32) {
-        self.pid.set(pid);
+    /// Reads both streams until the last process that holds them is gone.
+    pub(super) fn read_from(self: &Rc<Self>, pid: i32) {
+        for (name, stream) in self.streams.take() {
+            tokio::task::spawn_local(Rc::clone(self).read(pid, name, stream));
+        }
     }
 
     /// Waits until nobody can print to it any more.
@@ -64,7 +60,7 @@ impl Output {
         String::from_utf8_lossy(&bytes).lines().map(printable).collect::<Vec<_>>().join("\n")
     }
 
-    async fn read(self: Rc<Self>, name: &'static str, mut stream: pipe::Receiver) {
+    async fn read(self: Rc<Self>, pid: i32, name: &'static str, mut stream: pipe::Receiver) {
         let mut buffer = Vec::with_capacity(LONGEST_LINE);
         // A flood fills its pipe and blocks its author: each turn reads one buffer, then everybody else is served.
         while let Ok(1..) = stream.read_buf(&mut buffer).await {
@@ -73,25 +69,25 @@ impl Output {
                 None if buffer.len() >= LONGEST_LINE => buffer.len(),
                 None => continue,
             };
-            self.lines(name, &buffer[..whole]);
+            self.lines(pid, name, &buffer[..whole]);
             buffer.drain(..whole);
             buffer.reserve(LONGEST_LINE - buffer.len().min(LONGEST_LINE - 1));
             tokio::task::yield_now().await;
         }
         if !buffer.is_empty() {
-            self.lines(name, &buffer);
+            self.lines(pid, name, &buffer);
         }
         self.open.set(self.open.get() - 1);
         self.closed.notify_one();
     }
 
-    fn lines(&self, name: &str, bytes: &[u8]) {
+    fn lines(&self, pid: i32, name: &str, bytes: &[u8]) {
         let mut last = self.last.borrow_mut();
         last.extend(bytes);
         let surplus = last.len().saturating_sub(KEPT);
         last.drain(..surplus);
         for line in String::from_utf8_lossy(bytes).lines() {
-            tracing::info!(target: "app", app = %self.app, pid = self.pid.get(), stream = name, "{}", printable(line));
+            tracing::info!(target: "app", app = %self.app, pid, stream = name, "{}", printable(line));
         }
     }
 }

@@ -148,7 +148,7 @@ impl State {
         };
         let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let output = Output::capture(name, stdout, stderr)?;
+        let output = Output::new(name, stdout, stderr)?;
         let notify = match plan.ready {
             ReadyBy::Notify => Some(NotifySocket::bind(&self.workers.notify)?),
             ReadyBy::Probe => None,
@@ -192,7 +192,7 @@ impl Shell {
         let mut state = self.state();
         let Some((id, worker)) = state.worker_mut(number) else { return };
         worker.pid = pid;
-        worker.output.set_pid(pid);
+        worker.output.read_from(pid);
         let message = match (worker.order, worker.plan.ready, worker.plan.listen) {
             (Some((_, true)), ..) => Some(ToKeeper::Kill { worker: number }),
             (Some((_, false)), ..) => Some(ToKeeper::Terminate { worker: number }),

@@ -20,9 +20,6 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-/// Whether connections to workers are parked for the next session there.
-const KEEP: bool = true;
-
 /// What a worker made of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -85,7 +82,11 @@ pub(crate) async fn send(
     }
     let mut body = WorkerBody { incoming, driver: Some(Driver::of(exchange, source)), root: root.clone(), pid };
     if body.incoming.is_end_stream() {
-        poll_fn(|context| Poll::Ready(body.complete(context))).await;
+        poll_fn(|context| {
+            body.complete(context);
+            Poll::Ready(())
+        })
+        .await;
     }
     Ok(Outcome::Answer(Response::from_parts(head, body)))
 }
@@ -202,7 +203,7 @@ impl Exchange {
         let idle = self.drive(context).is_pending() && self.sender.is_ready();
         let Self { mut connection, sender, .. } = *self;
         drop(sender);
-        let parked = KEEP && idle && matches!(connection.poll_without_shutdown(context), Poll::Ready(Ok(())));
+        let parked = idle && matches!(connection.poll_without_shutdown(context), Poll::Ready(Ok(())));
         let parts = connection.into_parts();
         let session = parts.io.into_inner().session;
         let keep = parked && parts.read_buf.is_empty();

@@ -43,7 +43,7 @@ impl Front {
         let (head, body) = request.into_parts();
         let answered = async {
             let asked = Asked::of(&head, &self.router)?;
-            let source = Source::of(body).await.map_err(|_| Page::bad_request("The request ended early."))?;
+            let source = Source::of(body).await.map_err(|_| unfinished())?;
             match self.exchange(peer, &head, &asked, &source).await? {
                 Outcome::Answer(mut answer) => {
                     *answer.version_mut() = Version::HTTP_11;
@@ -203,7 +203,7 @@ fn may_repeat(method: &Method, failure: &Failure, source: &Source) -> bool {
 
 fn failed(failure: &Failure, source: &Source) -> Page {
     if source.has_failed() {
-        return Page::bad_request("The request ended early.");
+        return unfinished();
     }
     match failure.ended {
         Some(Ended::RequestTimedOut) => {
@@ -217,6 +217,10 @@ fn failed(failure: &Failure, source: &Source) -> Page {
         _ if failure.received => bad_gateway("The application's answer is not HTTP."),
         _ => bad_gateway("The application ended the connection before it answered."),
     }
+}
+
+fn unfinished() -> Page {
+    Page::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", "The rest of the request did not come.")
 }
 
 fn bad_gateway(text: impl Into<String>) -> Page {

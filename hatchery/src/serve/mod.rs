@@ -113,8 +113,6 @@ async fn serve(plan: Plan, bound: Vec<Bound>, server: PoolServer, files: OpenFil
     // From here on nothing new comes in; the second signal ends at once.
     let drained = async {
         accepting.drain(plan.drain_timeout).await;
-        front.switched.close();
-        let _ = tokio::time::timeout(Duration::from_millis(100), front.switched.wait()).await;
         front.pool.shut_down(GRACE).await
     };
     tokio::select! {

@@ -56,7 +56,7 @@ impl Page {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
-        if status == StatusCode::BAD_REQUEST {
+        if matches!(status, StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT) {
             // Where this request ends is in doubt, and so is what follows.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -3,14 +3,21 @@
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep, timeout};
 
 /// Bodies that say a length up to this are read before a worker is asked for: so many slow clients with small
 /// forms keep no worker busy, and such a request can be sent again.
 const WHOLE: u64 = 64 * 1024;
+/// How long such a body may take. Nobody but its client waits for it.
+const WHOLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may send nothing of a larger one, which keeps a worker.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the body comes from, for as many attempts as it can serve.
 #[derive(Clone, Debug)]
@@ -35,13 +42,14 @@ const FAILED: u8 = 3;
 
 impl Source {
     /// # Errors
-    /// The client left before it had sent a small body.
-    pub(crate) async fn of(body: Incoming) -> Result<Self, hyper::Error> {
+    /// The client left before it had sent a small body, or took too long.
+    pub(crate) async fn of(body: Incoming) -> io::Result<Self> {
         if body.is_end_stream() {
             return Ok(Self::Empty);
         }
         if body.size_hint().upper().is_some_and(|length| length <= WHOLE) {
-            return Ok(Self::Whole(body.collect().await?.to_bytes()));
+            let whole = timeout(WHOLE_TIMEOUT, body.collect()).await?.map_err(io::Error::other)?;
+            return Ok(Self::Whole(whole.to_bytes()));
         }
         Ok(Self::Stream(Arc::new(Stream { state: AtomicU8::new(UNTOUCHED), body: Mutex::new(Some(body)) })))
     }
@@ -53,7 +61,7 @@ impl Source {
             Self::Whole(bytes) => Some(Upload::Whole(Some(bytes.clone()))),
             Self::Stream(stream) => {
                 let body = stream.lock().take()?;
-                Some(Upload::Stream { body: Some(body), stream: stream.clone() })
+                Some(Upload::Stream { body: Some(body), stream: stream.clone(), silence: None })
             }
         }
     }
@@ -74,7 +82,7 @@ impl Source {
         }
     }
 
-    /// The client left, or sent what is no body.
+    /// The client left, fell silent, or sent what is no body.
     pub(crate) fn has_failed(&self) -> bool {
         match self {
             Self::Empty | Self::Whole(_) => false,
@@ -97,25 +105,36 @@ impl Stream {
 #[derive(Debug)]
 pub(crate) enum Upload {
     Whole(Option<Bytes>),
-    Stream { body: Option<Incoming>, stream: Arc<Stream> },
+    Stream {
+        body: Option<Incoming>,
+        stream: Arc<Stream>,
+        /// Since the last piece.
+        silence: Option<Pin<Box<Sleep>>>,
+    },
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream { body, stream } => {
+            Self::Stream { body, stream, silence } => {
                 let Some(incoming) = body else { return Poll::Ready(None) };
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(context));
+                let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(context) else {
+                    let silence = silence.get_or_insert_with(|| Box::pin(sleep(PIECE_TIMEOUT)));
+                    ready!(silence.as_mut().poll(context));
+                    stream.set(FAILED);
+                    return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+                };
+                *silence = None;
                 stream.set(match &frame {
                     Some(Ok(_)) if !incoming.is_end_stream() => BEGUN,
                     Some(Ok(_)) | None => DONE,
                     Some(Err(_)) => FAILED,
                 });
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
             }
         }
     }
@@ -138,7 +157,7 @@ impl Body for Upload {
 impl Drop for Upload {
     /// An attempt that took nothing leaves the body to the next one.
     fn drop(&mut self) {
-        if let Self::Stream { body, stream } = self
+        if let Self::Stream { body, stream, .. } = self
             && stream.state.load(Ordering::Acquire) == UNTOUCHED
         {
             *stream.lock() = body.take();

@@ -40,7 +40,7 @@ impl Pool {
         }
         let known = self.app(&root).and_then(|id| self.apps.get(&id));
         if self.settings.bounded
-            && let Some(beyond) = bounds::beyond(&self.settings, known, &root, &wanted)
+            && let Some(beyond) = bounds::beyond(&self.given, known, &root, &wanted)
         {
             return Err(Refusal::NotAllowed(beyond));
         }

@@ -3,19 +3,33 @@
 use crate::app::{App, Origin};
 use crate::effect::Beyond;
 use crate::settings::{AppSettings, Concurrency, Settings, Wanted};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The first thing a client asks for that only the operator can give.
-pub(crate) fn beyond(settings: &Settings, known: Option<&App>, root: &[u8], wanted: &Wanted) -> Option<Beyond> {
-    let registered = known.filter(|app| app.origin == Origin::Operator);
-    if registered.is_none() && !settings.apps_under.iter().any(|folder| is_under(root, folder)) {
-        Some(Beyond::Root)
-    } else if wanted.changes_start {
-        Some(Beyond::Start)
-    } else {
-        wider(wanted, registered.map_or(&settings.defaults, |app| &app.settings)).map(Beyond::Limit)
+/// The first thing a `get` asks for that only the operator can give. `given` is what the operator said.
+pub(crate) fn beyond(given: &Settings, known: Option<&App>, root: &[u8], wanted: &Wanted) -> Option<Beyond> {
+    let own = known.filter(|app| app.origin == Origin::Operator).map(|app| &app.settings);
+    let limits = own.unwrap_or(&given.defaults);
+    if wanted.changes_start && (own.is_some() || is_served(given, root)) {
+        return Some(Beyond::Start);
     }
+    beyond_app(given, own, root, &wanted.applied_to(limits))
+}
+
+/// The same for settings of an app: `own` are those it was registered with by the operator.
+pub(crate) fn beyond_app(
+    given: &Settings,
+    own: Option<&AppSettings>,
+    root: &[u8],
+    settings: &AppSettings,
+) -> Option<Beyond> {
+    if own.is_none() && !is_served(given, root) {
+        return Some(Beyond::Root);
+    }
+    wider(settings, own.unwrap_or(&given.defaults)).map(Beyond::Limit)
+}
+
+fn is_served(given: &Settings, root: &[u8]) -> bool {
+    given.apps_under.iter().any(|folder| is_under(root, folder))
 }
 
 fn is_under(root: &[u8], folder: &[u8]) -> bool {
@@ -24,28 +38,34 @@ fn is_under(root: &[u8], folder: &[u8]) -> bool {
 }
 
 /// The name of the first setting that is larger than the operator's.
-fn wider(wanted: &Wanted, given: &AppSettings) -> Option<&'static str> {
-    let longer = |wanted: Option<Duration>, given: Duration| wanted.is_some_and(|wanted| wanted > given);
-    let count = |limit: Option<NonZeroU32>| limit.map_or(u32::MAX, NonZeroU32::get);
-    // Zero idle time is never, as none is.
-    let idle = |idle: Option<Duration>| idle.filter(|idle| !idle.is_zero()).unwrap_or(Duration::MAX);
-    let wait = |wait: Option<Duration>| wait.unwrap_or(Duration::MAX);
+fn wider(settings: &AppSettings, given: &AppSettings) -> Option<&'static str> {
     // Without a word from the operator the app's plan decides, and that isn't known here: only one session
     // at a time is surely no more.
-    let slots = given.concurrency.map_or(1, Concurrency::slots);
+    let slots = |concurrency: Option<Concurrency>| concurrency.map_or(1, Concurrency::slots);
+    let unsaid = settings.concurrency.is_none() && given.concurrency.is_some();
     let wider = [
-        ("max_per_app", wanted.max_per_app.is_some_and(|max| max.get() > count(given.max_per_app))),
-        ("min", wanted.min.is_some_and(|min| min > given.min)),
-        ("concurrency", wanted.concurrency.is_some_and(|concurrency| concurrency.slots() > slots)),
-        ("max_idle", wanted.max_idle.is_some_and(|wanted| idle(wanted) > idle(given.max_idle))),
-        ("max_queue", wanted.max_queue.is_some_and(|max| max > given.max_queue)),
-        ("max_queue_wait", wanted.max_queue_wait.is_some_and(|wanted| wait(wanted) > wait(given.max_queue_wait))),
-        ("start_timeout", longer(wanted.start_timeout, given.start_timeout)),
-        ("drain_timeout", longer(wanted.drain_timeout, given.drain_timeout)),
-        ("stop_timeout", longer(wanted.stop_timeout, given.stop_timeout)),
-        ("linger", longer(wanted.linger, given.linger)),
+        ("max_per_app", longest(settings.max_per_app) > longest(given.max_per_app)),
+        ("min", settings.min > given.min),
+        ("concurrency", unsaid || slots(settings.concurrency) > slots(given.concurrency)),
+        ("max_idle", longest_idle(settings.max_idle) > longest_idle(given.max_idle)),
+        ("max_queue", settings.max_queue > given.max_queue),
+        ("max_queue_wait", longest(settings.max_queue_wait) > longest(given.max_queue_wait)),
+        ("start_timeout", settings.start_timeout > given.start_timeout),
+        ("drain_timeout", settings.drain_timeout > given.drain_timeout),
+        ("stop_timeout", settings.stop_timeout > given.stop_timeout),
+        ("linger", settings.linger > given.linger),
     ];
     wider.into_iter().find(|&(_, wider)| wider).map(|(name, _)| name)
+}
+
+/// Orders limits where none is the largest.
+pub(crate) fn longest<T: Ord>(limit: Option<T>) -> (bool, Option<T>) {
+    (limit.is_none(), limit)
+}
+
+/// Zero idle time is never, as none is.
+pub(crate) fn longest_idle(idle: Option<Duration>) -> (bool, Option<Duration>) {
+    longest(idle.filter(|idle| !idle.is_zero()))
 }
 
 impl Wanted {

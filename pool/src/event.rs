@@ -118,6 +118,8 @@ pub enum Event {
         max_idle: Option<Duration>,
     },
     /// An app is registered by the operator; it stays until removed. Known already: its settings change.
+    /// In a bounded pool what comes with a request keeps within what the operator gave at start, here and in
+    /// the three orders before.
     Added {
         request: Option<Request>,
         root: Vec<u8>,

@@ -2,7 +2,8 @@
 
 use crate::app::{App, Origin};
 use crate::book::Use;
-use crate::effect::{EndReason, Invalid, Notice, Refusal, StopReason};
+use crate::bounds::{self, longest, longest_idle};
+use crate::effect::{Beyond, EndReason, Invalid, Notice, Refusal, StopReason};
 use crate::ids::{AppId, Request, SessionId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::roster;
@@ -36,7 +37,16 @@ impl Pool {
         self.touch(id);
     }
 
+    /// Whether an order has to keep within what the operator gave at start. The pool's own shell, which reads
+    /// the operator's configuration, asks no question.
+    fn is_bounded(&self, request: Option<Request>) -> bool {
+        self.given.bounded && request.is_some()
+    }
+
     pub(crate) fn set_max(&mut self, request: Option<Request>, max: NonZeroU32) {
+        if self.is_bounded(request) && max > self.given.max {
+            return self.not_allowed(request, Beyond::Limit("max"));
+        }
         self.settings.max = max;
         self.touch_all();
         self.warn_of_min();
@@ -44,6 +54,9 @@ impl Pool {
     }
 
     pub(crate) fn set_max_per_app(&mut self, request: Option<Request>, max: Option<NonZeroU32>) {
+        if self.is_bounded(request) && longest(max) > longest(self.given.defaults.max_per_app) {
+            return self.not_allowed(request, Beyond::Limit("max_per_app"));
+        }
         let before = self.settings.defaults.max_per_app;
         for app in
             self.apps.values_mut().filter(|app| app.wanted.max_per_app.is_none() && app.settings.max_per_app == before)
@@ -56,6 +69,9 @@ impl Pool {
     }
 
     pub(crate) fn set_max_idle(&mut self, request: Option<Request>, idle: Option<Duration>) {
+        if self.is_bounded(request) && longest_idle(idle) > longest_idle(self.given.defaults.max_idle) {
+            return self.not_allowed(request, Beyond::Limit("max_idle"));
+        }
         let before = self.settings.defaults.max_idle;
         for app in self.apps.values_mut().filter(|app| app.wanted.max_idle.is_none() && app.settings.max_idle == before)
         {
@@ -67,6 +83,13 @@ impl Pool {
     }
 
     pub(crate) fn added(&mut self, request: Option<Request>, root: Vec<u8>, settings: AppSettings) {
+        let known = self.app(&root).and_then(|id| self.apps.get(&id));
+        let own = known.filter(|app| app.origin == Origin::Operator).map(|app| &app.settings);
+        if self.is_bounded(request)
+            && let Some(beyond) = bounds::beyond_app(&self.given, own, &root, &settings)
+        {
+            return self.not_allowed(request, beyond);
+        }
         let id = match self.app(&root) {
             Some(id) => {
                 let app = self.apps.get_mut(&id).expect("every root has its app");

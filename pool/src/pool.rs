@@ -3,7 +3,7 @@
 use crate::agenda::Agenda;
 use crate::app::{App, Inspection, Origin, Upkeep};
 use crate::book::Book;
-use crate::effect::{Answer, Effect, Invalid, Notice, Refusal};
+use crate::effect::{Answer, Beyond, Effect, Invalid, Notice, Refusal};
 use crate::event::Event;
 use crate::ids::{AppId, Request, WorkerId};
 use crate::queue::{Queue, Waiter};
@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub struct Pool {
     pub(crate) settings: Settings,
+    /// What the operator gave at start: in a bounded pool nobody else goes beyond it.
+    pub(crate) given: Settings,
     pub(crate) apps: BTreeMap<AppId, App>,
     pub(crate) roots: BTreeMap<Vec<u8>, AppId>,
     pub(crate) last_app: u64,
@@ -54,6 +56,7 @@ impl Pool {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            given: settings.clone(),
             settings,
             apps: BTreeMap::new(),
             roots: BTreeMap::new(),
@@ -273,6 +276,10 @@ impl Pool {
 
     pub(crate) fn done(&mut self, request: Option<Request>) {
         self.answer(request, Answer::Done);
+    }
+
+    pub(crate) fn not_allowed(&mut self, request: Option<Request>, beyond: Beyond) {
+        self.answer(request, Answer::Refused(Refusal::NotAllowed(beyond)));
     }
 
     pub(crate) fn unknown(&mut self, request: Option<Request>) {

@@ -272,6 +272,22 @@ pub(super) const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "a client of a bounded pool lowers its limits, and raises them no further than the operator did",
+        behaviours: &[],
+        real: false,
+        set: |settings| (settings.max, settings.bounded) = (number(2), true),
+        story: "
+            get A as s1
+            set max 1
+            get A as s2
+            waiting s2
+            set max 3
+            waiting s2
+            set max 2
+            granted s2",
+        ..PLAIN
+    },
+    Scenario {
         name: "a pool that trusts its clients lets them say more, at first sight",
         behaviours: &[],
         real: false,

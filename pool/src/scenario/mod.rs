@@ -128,7 +128,7 @@ pub enum Step {
     Lingered {
         session: Label,
     },
-    /// `set max 4`, `set max per app 2`, `set max per app none`, `set max idle 1 s`, `set max idle never`
+    /// By client 1: `set max 4`, `set max per app 2`, `set max per app none`, `set max idle 1 s`, `set max idle never`
     SetMax(NonZeroU32),
     SetMaxPerApp(Option<NonZeroU32>),
     SetMaxIdle(Option<Duration>),

@@ -219,6 +219,28 @@ pub(super) const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "one waiter evicts one worker, however long that takes to leave",
+        behaviours: &[18],
+        set: |settings| settings.max = number(2),
+        story: "
+            A is stubborn
+            get A as s1
+            get A as s2
+            granted s2
+            finish s1
+            pass 100 ms
+            finish s2
+            get B as s3
+            worker of s1 is stopping
+            pass 1 s
+            worker of s2 is ready
+            waiting s3
+            pass 1 s
+            granted s3
+            worker of s2 is ready",
+        ..PLAIN
+    },
+    Scenario {
         name: "an evicted worker that won't leave is killed after two seconds",
         behaviours: &[34],
         set: |settings| (settings.max, settings.evict_timeout) = (number(1), Duration::from_secs(2)),

@@ -104,9 +104,18 @@ impl Player {
                 Ok(())
             }
             Step::Lingered { session } => self.tell(Event::Lingered { connection: self.granted(session)?.connection }),
-            Step::SetMax(max) => self.tell(Event::SetMax { request: None, max }),
-            Step::SetMaxPerApp(max_per_app) => self.tell(Event::SetMaxPerApp { request: None, max_per_app }),
-            Step::SetMaxIdle(max_idle) => self.tell(Event::SetMaxIdleTime { request: None, max_idle }),
+            Step::SetMax(max) => {
+                let request = Some(self.new_request(1));
+                self.tell(Event::SetMax { request, max })
+            }
+            Step::SetMaxPerApp(max_per_app) => {
+                let request = Some(self.new_request(1));
+                self.tell(Event::SetMaxPerApp { request, max_per_app })
+            }
+            Step::SetMaxIdle(max_idle) => {
+                let request = Some(self.new_request(1));
+                self.tell(Event::SetMaxIdleTime { request, max_idle })
+            }
             Step::Clear => self.tell(Event::Clear { request: None }),
             Step::Order { order, app } => self.tell(self.order(order, root(app))),
             Step::Retire { session } => {

@@ -141,7 +141,10 @@ impl World {
                 Event::SetMaxIdleTime { request, max_idle }
             }
             6 => {
-                let settings = app.wanted.applied_to(&self.machine.pool.settings().defaults);
+                let mut settings = app.wanted.applied_to(&self.machine.pool.settings().defaults);
+                if self.random.percent(10) {
+                    settings.max_queue += 1;
+                }
                 Event::Added { request, root: app.root, settings }
             }
             7 => Event::Removed { request, root },

@@ -25,6 +25,8 @@ pub(crate) struct Worker {
     /// Its backlog was full; it may be left alone until then.
     full_until: Time,
     killed: bool,
+    /// When it became ready, or its last session ended.
+    idle_since: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub(crate) struct Books {
     settings: Settings,
     roots: BTreeMap<Vec<u8>, AppKnobs>,
     max_per_app: Option<NonZeroU32>,
+    max_idle: Option<Duration>,
     pub(crate) apps: BTreeMap<AppId, Vec<u8>>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
@@ -73,8 +76,10 @@ pub(crate) struct Books {
     /// Questions with a number that was open already.
     doubled: BTreeSet<Request>,
     /// Orders that wait for their answer.
-    orders: BTreeSet<Request>,
+    orders: BTreeMap<Request, Event>,
     inspections: BTreeSet<(AppId, Generation)>,
+    /// Workers that have to leave by somebody's order.
+    sent_away: BTreeSet<WorkerId>,
     arrivals: u64,
     last: (WorkerId, ConnectionId, SessionId),
     ending: bool,
@@ -87,14 +92,16 @@ impl Books {
             settings: knobs.settings.clone(),
             roots: knobs.apps.iter().map(|app| (app.root.clone(), app.clone())).collect(),
             max_per_app: knobs.settings.defaults.max_per_app,
+            max_idle: knobs.settings.defaults.max_idle,
             apps: BTreeMap::new(),
             workers: BTreeMap::new(),
             connections: BTreeMap::new(),
             open: BTreeMap::new(),
             reconnects: BTreeMap::new(),
             doubled: BTreeSet::new(),
-            orders: BTreeSet::new(),
+            orders: BTreeMap::new(),
             inspections: BTreeSet::new(),
+            sent_away: BTreeSet::new(),
             arrivals: 0,
             last: (WorkerId(0), ConnectionId(0), SessionId(0)),
             ending: false,
@@ -116,7 +123,7 @@ impl Books {
             Event::Cancelled { request } => {
                 self.open.remove(request);
             }
-            Event::Closed { client, session, how } => self.closed(*client, *session, *how),
+            Event::Closed { client, session, how } => self.closed(*client, *session, *how, now),
             Event::Reconnected { request, session } => {
                 self.arrivals += 1;
                 let root = self.session(*session).and_then(|id| self.workers.get(&self.connections[&id].worker));
@@ -129,7 +136,7 @@ impl Books {
             }
             Event::Ready { worker } => {
                 if let Some(worker) = self.workers.get_mut(worker).filter(|worker| worker.phase == Phase::Starting) {
-                    worker.phase = Phase::Serving;
+                    (worker.phase, worker.idle_since) = (Phase::Serving, now);
                 }
             }
             Event::SpawnFailed { worker, gone: true, .. } => {
@@ -141,18 +148,38 @@ impl Books {
                     && connection.state == Use::Lingering
                 {
                     connection.state = Use::Over;
+                    self.workers.entry(connection.worker).and_modify(|worker| worker.idle_since = now);
                 }
             }
             Event::Exited { worker, .. } => {
                 self.workers.remove(worker);
                 self.end_where(|connection| connection.worker == *worker);
             }
-            Event::SetMax { max, .. } => self.settings.max = *max,
-            Event::SetMaxPerApp { max_per_app, .. } => self.max_per_app = *max_per_app,
+            Event::Clear { .. } => self.sent_away.extend(self.workers.keys()),
+            Event::StopApp { root, .. } | Event::Removed { root, .. } => {
+                let of_app = self.workers.iter().filter(|(_, worker)| worker.root == *root);
+                self.sent_away.extend(of_app.map(|(&id, _)| id));
+            }
+            Event::Retire { worker, .. } => _ = self.sent_away.insert(*worker),
             Event::Ending { .. } => self.ending = true,
             _ => {}
         }
-        self.orders.extend(order(event));
+        match order(event) {
+            Some(request) => {
+                self.orders.insert(request, event.clone());
+            }
+            None => self.obeyed(event),
+        }
+    }
+
+    /// Limits hold from the answer to their order on; it may be a refusal.
+    fn obeyed(&mut self, order: &Event) {
+        match order {
+            Event::SetMax { max, .. } => self.settings.max = *max,
+            Event::SetMaxPerApp { max_per_app, .. } => self.max_per_app = *max_per_app,
+            Event::SetMaxIdleTime { max_idle, .. } => self.max_idle = *max_idle,
+            _ => {}
+        }
     }
 
     fn session(&self, session: SessionId) -> Option<ConnectionId> {
@@ -166,11 +193,14 @@ impl Books {
         }
     }
 
-    fn closed(&mut self, client: ClientId, session: SessionId, how: Close) {
+    fn closed(&mut self, client: ClientId, session: SessionId, how: Close, now: Time) {
         let Some(id) = self.session(session) else { return };
         let connection = self.connections.get_mut(&id).expect("it was just found");
         if connection.client != client {
             return;
+        }
+        if connection.state == Use::Open && how != Close::Abandoned {
+            self.workers.entry(connection.worker).and_modify(|worker| worker.idle_since = now);
         }
         connection.state = match (connection.state, how) {
             (Use::Open, Close::Kept) => Use::Parked,

@@ -3,7 +3,8 @@
 
 use super::{Books, Checked, Connection, Phase, Use, Worker};
 use hatchery_pool::{
-    AppId, Concurrency, ConnectionId, Effect, Notice, Path, Refusal, Request, SessionId, Time, WorkerId,
+    Answer, AppId, Concurrency, ConnectionId, Effect, Notice, Path, Refusal, Request, SessionId, StopReason, Time,
+    WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,18 +30,23 @@ impl Books {
                 self.granted(*request, *session, *worker, *connection, *path)?;
             }
             Effect::Refuse { request, refusal } => self.refused(*request, refusal)?,
-            Effect::Answer { request, .. } => {
-                ensure!(self.orders.remove(request), "{request} is answered and was not asked (invariant 5)");
+            Effect::Answer { request, answer } => {
+                let Some(order) = self.orders.remove(request) else {
+                    return Err(format!("{request} is answered and was not asked (invariant 5)"));
+                };
+                if *answer == Answer::Done {
+                    self.obeyed(&order);
+                }
             }
             Effect::Revoke { connection, client, session, .. } => {
-                let Some(ended) = self.connections.remove(connection) else {
+                let Some(ended) = self.take(*connection, now) else {
                     return Err(format!("{connection} is revoked and does not exist"));
                 };
                 let same = (ended.client, ended.session) == (*client, *session);
                 ensure!(same, "{connection} is revoked as somebody else's (invariant 6)");
             }
             Effect::Release { connection } => {
-                let ended = self.connections.remove(connection);
+                let ended = self.take(*connection, now);
                 // A reconnected session drops its dead connection without having ended.
                 let over = ended.is_some_and(|ended| match ended.state {
                     Use::Over => true,
@@ -65,7 +71,7 @@ impl Books {
                 };
                 (worker.phase, worker.drain_by) = (Phase::Draining, Some(by));
             }
-            Effect::Stop { worker, .. } => self.stopped(*worker)?,
+            Effect::Stop { worker, why } => self.stopped(*worker, *why, now)?,
             Effect::Kill { worker, .. } => {
                 let Some(worker) = self.workers.get_mut(worker).filter(|worker| !worker.killed) else {
                     return Err(format!("{worker} is killed twice or does not exist"));
@@ -80,6 +86,14 @@ impl Books {
             _ => {}
         }
         Ok(())
+    }
+
+    fn take(&mut self, id: ConnectionId, now: Time) -> Option<Connection> {
+        let connection = self.connections.remove(&id)?;
+        if matches!(connection.state, Use::Open | Use::Abandoned | Use::Lingering) {
+            self.workers.entry(connection.worker).and_modify(|worker| worker.idle_since = now);
+        }
+        Some(connection)
     }
 
     /// The pool names apps by id; the shell asks it for their roots.
@@ -117,8 +131,17 @@ impl Books {
             Concurrency::Unlimited => None,
         };
         let phase = Phase::Starting;
-        let worker =
-            Worker { app, root, phase, started: now, slots, drain_by: None, full_until: Time::ZERO, killed: false };
+        let worker = Worker {
+            app,
+            root,
+            phase,
+            started: now,
+            slots,
+            drain_by: None,
+            full_until: Time::ZERO,
+            killed: false,
+            idle_since: now,
+        };
         self.workers.insert(id, worker);
         Ok(())
     }
@@ -177,7 +200,7 @@ impl Books {
         Ok(())
     }
 
-    fn stopped(&mut self, id: WorkerId) -> Checked {
+    fn stopped(&mut self, id: WorkerId, why: StopReason, now: Time) -> Checked {
         ensure!(
             self.connections.values().all(|connection| connection.worker != id),
             "{id} is stopped with connections"
@@ -186,6 +209,9 @@ impl Books {
             return Err(format!("{id} is stopped twice or does not exist"));
         };
         worker.phase = Phase::Leaving;
+        let idle = self.roots[&worker.root].wanted.max_idle.unwrap_or(self.max_idle);
+        let enough = idle.is_some_and(|idle| !idle.is_zero() && worker.idle_since + idle <= now);
+        ensure!(why != StopReason::Idle || enough, "{id} is stopped as idle since {}", worker.idle_since);
         Ok(())
     }
 
@@ -216,6 +242,8 @@ impl Books {
             let (sessions, leases) = taken.get(id).copied().unwrap_or_default();
             let slots = worker.slots.unwrap_or(u32::MAX);
             ensure!(sessions + leases <= slots, "{id} has {sessions} sessions, {leases} leases (invariant 2)");
+            let stays = matches!(worker.phase, Phase::Starting | Phase::Serving);
+            ensure!(!stays || !self.sent_away.contains(id), "{id} was sent away and is {:?}", worker.phase);
             ensure!(worker.slots.is_some() || leases <= 64, "{id} has {leases} leases (invariant 2)");
             ensure!(worker.phase != Phase::Draining || sessions > 0, "{id} drains with no session (invariant 7)");
             let overdue = worker.phase == Phase::Draining && worker.drain_by.is_some_and(|by| by <= now);

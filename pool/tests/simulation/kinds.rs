@@ -2,7 +2,7 @@
 //! before it is named here, and what is built and never occurs fails the run.
 
 use hatchery_pool::{
-    Beyond, Close, ConnectFailure, Effect, EndReason, Event, Gate, Invalid, Notice, Refusal, StopReason,
+    Answer, Beyond, Close, ConnectFailure, Effect, EndReason, Event, Gate, Invalid, Notice, Refusal, StopReason,
 };
 use std::collections::BTreeMap;
 
@@ -195,7 +195,9 @@ impl Tally {
     pub(crate) fn effect(&mut self, effect: &Effect) {
         self.add("effect", effect::name(effect));
         match effect {
-            Effect::Refuse { refusal, .. } => self.add("refusal", refusal::name(refusal)),
+            Effect::Refuse { refusal, .. } | Effect::Answer { answer: Answer::Refused(refusal), .. } => {
+                self.add("refusal", refusal::name(refusal));
+            }
             Effect::Revoke { why, .. } => self.add("end of a connection", end::name(why)),
             Effect::Drain { why, .. } | Effect::Stop { why, .. } | Effect::Kill { why, .. } => {
                 self.add("stop", stop::name(why));

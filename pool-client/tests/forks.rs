@@ -166,6 +166,8 @@ fn a_childs_copies_of_a_runtimes_handles_leave_the_parents_alone() {
         let request = core.expect_get();
         thread::sleep(Duration::from_millis(20));
         core.grant_parked(request, 3, 11);
+        parked.read_exact(&mut [0; 1]).unwrap();
+        thread::sleep(Duration::from_millis(20));
         parked.write_all(b"2").unwrap();
         (core, worker, parked)
     });
@@ -174,6 +176,7 @@ fn a_childs_copies_of_a_runtimes_handles_leave_the_parents_alone() {
         let mut byte = [0; 1];
         tokio::time::timeout(patience, session.read_exact(&mut byte)).await.unwrap().unwrap();
         let mut again = tokio::time::timeout(patience, client.get("/srv/shop")).await.unwrap().unwrap();
+        again.write_all(b"?").await.unwrap();
         tokio::time::timeout(patience, again.read_exact(&mut byte)).await.unwrap().unwrap();
         assert_eq!(&byte, b"2");
     });

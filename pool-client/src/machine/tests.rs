@@ -290,7 +290,8 @@ fn the_pools_last_words_are_the_reason() {
 
 #[test]
 fn what_no_pool_would_say_ends_the_channel() {
-    let hostile: [(&str, fn(&mut Client) -> Result<Event, Loss>); 9] = [
+    type Say = fn(&mut Client) -> Result<Event, Loss>;
+    let hostile: [(&str, Say); 9] = [
         ("a question never asked", |client| tell(client, &ToClient::Done { request: RequestId(77) })),
         ("question 0", |client| tell(client, &ToClient::Done { request: RequestId(0) })),
         ("a session for a call", |client| {

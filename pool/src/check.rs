@@ -1,4 +1,8 @@
-//! What always holds, as far as one state shows it. The simulation looks after every step.
+//! What always holds, as far as one state shows it. The simulation and the scenarios look after every step.
+//!
+//! Among it are the conditions that the field's oldest pool asserts while it runs: who waits could be served
+//! by no worker; an app with room, without workers and without a start under way has no waiters; every count
+//! is the length of its list; idle workers are in order.
 
 use crate::app::{App, Inspection, Origin};
 use crate::book::Use;

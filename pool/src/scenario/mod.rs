@@ -11,13 +11,20 @@
 //! is not known yet connects when it is first named.
 //!
 //! * **Starts.** With [`Starts::AtOnce`] every worker that is started becomes ready by itself. With
-//!   [`Starts::ByHand`] it stays starting until the step `worker ready`. Inspections succeed by themselves.
+//!   [`Starts::ByHand`] it stays starting until the step `worker ready` or `worker fails`: real workers wait for
+//!   a word before they say that they are ready, and end with an error at another word. Inspections succeed by
+//!   themselves.
 //! * **Stops.** A worker that is told to leave does so by itself, unless its app is `stubborn`.
 //! * **Facts** ([`Step::Get`] to [`Step::Pass`]) are told to the pool. A `get` doesn't wait for its answer.
 //! * **Expectations** ([`Step::Granted`] and after it) are looked at: at once by a driver of the machine, where everything
 //!   that follows from a fact has followed; by one of real processes again and again until they are so, for a few
 //!   seconds. What is expected *not* to happen ([`Step::Waiting`], and figures that stay) it can only look at for a
 //!   while.
+//! * **Sessions.** One that is granted lasts until a step ends it. The worker of an abandoned session goes on
+//!   until the step `worker of s1 is done`. A label stays the name of its session, and of its worker, when the
+//!   session is over. Real workers are told apart by their process ids.
+//! * **Orders** (`set`, `clear`, `add`, `stop`, `retire` and so on) are client 1's or the operator's; their answer is
+//!   waited for and not looked at.
 //! * **Time.** `pass` lets time go by. A driver of real processes waits, and may take the times of the
 //!   settings and of `pass` for a fraction of what they say, all of them alike.
 //! * **Connections.** `granted s2 on the lease of s1` says that the connection is the one s1 was kept on. The

@@ -113,6 +113,7 @@ kinds!(refusal: Refusal {
 
 kinds!(end: EndReason {
     "WorkerGone": EndReason::WorkerGone(_),
+    // A dead client's sessions linger, and a grant that crosses its cancel is its client's to close.
     "ClientGone" later: EndReason::ClientGone,
     "LeaseEnded": EndReason::LeaseEnded,
     "DrainTimedOut": EndReason::DrainTimedOut,

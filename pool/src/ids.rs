@@ -48,7 +48,8 @@ id!(
     "r"
 );
 
-/// One version of an app's code. The first is 1; each restart begins the next.
+/// One version of an app's code. The first is 1; each restart begins the next, and so do `clear` and a start
+/// after the last worker was gone: the root is looked into anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u64);
 

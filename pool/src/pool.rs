@@ -153,7 +153,7 @@ impl Pool {
             }
             match room::next_move(self, now) {
                 Some(Move::Start(app)) => self.start(app, now),
-                Some(Move::Evict(worker, why)) | Some(Move::Drain(worker, why)) => self.leave(worker, why, now),
+                Some(Move::Leave(worker, why)) => self.leave(worker, why, now),
                 None => break,
             }
         }

@@ -13,10 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Move {
     Start(AppId),
-    /// An idle or unneeded worker leaves.
-    Evict(WorkerId, StopReason),
-    /// A busy worker leaves for an app that has waited longer than is fair.
-    Drain(WorkerId, StopReason),
+    /// A worker makes room: an idle or unneeded one, or a busy one whose app has had more than is fair.
+    Leave(WorkerId, StopReason),
 }
 
 /// The next step: first what waiters can have at once, then what `min` asks for, then what is only fair.
@@ -129,7 +127,7 @@ fn survey(pool: &Pool, now: Time) -> Result<Move, Vec<(AppId, Gate)>> {
             }
             Gate::PoolFull
         } else if let Some((worker, why)) = evictable(pool, want.app) {
-            return Ok(Move::Evict(worker, why));
+            return Ok(Move::Leave(worker, why));
         } else if claimed > 0 {
             Gate::Reserved
         } else {
@@ -208,7 +206,7 @@ fn left_out(pool: &Pool) -> Option<(Time, AppId)> {
 fn for_fairness(pool: &Pool, now: Time) -> Option<Move> {
     let (since, app) = left_out(pool).filter(|&(since, _)| since + pool.settings.fair_wait <= now)?;
     let victim = victims(pool, app, since).filter(|victim| victim.from <= now).max()?;
-    Some(Move::Drain(victim.worker, StopReason::Fairness))
+    Some(Move::Leave(victim.worker, StopReason::Fairness))
 }
 
 /// A worker that may be drained for an app that waits. Greater is likelier.

@@ -35,6 +35,7 @@
 mod clients;
 mod errors;
 mod limits;
+mod orders;
 mod parse;
 mod reuse;
 mod room;
@@ -271,7 +272,7 @@ pub enum Is {
 impl Scenario {
     /// Every scenario.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        [reuse::ALL, room::ALL, limits::ALL, clients::ALL, errors::ALL].into_iter().flatten()
+        [reuse::ALL, room::ALL, limits::ALL, orders::ALL, clients::ALL, errors::ALL].into_iter().flatten()
     }
 
     /// The settings of its pool: the defaults, with room for as many starts as there may be workers.

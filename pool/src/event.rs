@@ -107,12 +107,13 @@ pub enum Event {
         request: Option<Request>,
         max: NonZeroU32,
     },
-    /// The default per-app limit, and that of every app which set none of its own.
+    /// The default per-app limit, and that of every app which set none of its own: one the operator registered
+    /// with the default's value follows it.
     SetMaxPerApp {
         request: Option<Request>,
         max_per_app: Option<NonZeroU32>,
     },
-    /// The default idle time, and that of every app which set none of its own.
+    /// The default idle time, and that of every app which set none of its own, likewise.
     SetMaxIdleTime {
         request: Option<Request>,
         max_idle: Option<Duration>,

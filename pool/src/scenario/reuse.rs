@@ -207,10 +207,9 @@ pub(super) const ALL: &[Scenario] = &[
             granted s3 on another worker than s1
             finish s2
             get A as s4
-            granted s4
-            finish s1
+            granted s4 on the worker of s1
             get A as s5
-            granted s5
+            granted s5 on the worker of s3
             active 2
             count 2",
         ..PLAIN

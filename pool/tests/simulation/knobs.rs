@@ -104,7 +104,8 @@ fn app(random: &mut Random, number: u64) -> AppKnobs {
         max_per_app: random.percent(25).then(|| at_least_one(random.count(1..=3))),
         min: random.percent(20).then(|| random.count(1..=2)),
         concurrency: random.percent(10).then(|| limited(random)),
-        max_idle: random.percent(20).then(|| Some(random.millis(100..=3000))),
+        // Never the same as the pool's, which such an app would follow.
+        max_idle: random.percent(20).then(|| Some(random.millis(100..=3000) + Duration::from_micros(500))),
         ..Wanted::default()
     };
     AppKnobs {

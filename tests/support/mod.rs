@@ -1,5 +1,5 @@
 //! What the tests through real processes share: pools, applications, and looking at processes.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses a part of it")]
 
 pub mod apps;
 pub mod processes;

@@ -71,6 +71,7 @@ async fn serve(shell: Shell, end: OwnedFd) {
         Some(error) => refuse_channel(&outgoing, &error.to_string()),
         None => {}
     }
+    outgoing.close();
 }
 
 /// Says why before closing, as far as it can still be said.

@@ -2,11 +2,12 @@
 
 use hatchery_protocol::channel::{SendError, Sender};
 use hatchery_protocol::codec::{self, Message};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 /// A receiver that is so many messages behind is given up.
 const LIMIT: usize = 1_000;
@@ -18,18 +19,14 @@ pub(super) struct Outgoing<S>(Rc<Queue<S>>);
 struct Queue<S> {
     sender: Sender<S>,
     waiting: RefCell<VecDeque<(Vec<u8>, Vec<OwnedFd>)>>,
-    flushing: Cell<bool>,
+    /// Sends what waits, while anything does.
+    flush: RefCell<Option<AbortHandle>>,
     given_up: Notify,
 }
 
 impl<S: Message + 'static> Outgoing<S> {
     pub(super) fn new(sender: Sender<S>) -> Self {
-        Self(Rc::new(Queue {
-            sender,
-            waiting: RefCell::default(),
-            flushing: Cell::new(false),
-            given_up: Notify::new(),
-        }))
+        Self(Rc::new(Queue { sender, waiting: RefCell::default(), flush: RefCell::default(), given_up: Notify::new() }))
     }
 
     /// Sends, or queues. An error means that the receiver is gone or has to be given up.
@@ -37,7 +34,7 @@ impl<S: Message + 'static> Outgoing<S> {
         let packet = codec::encode(message)?;
         let queue = &self.0;
         // While the oldest is on its way, nothing may overtake it.
-        if !queue.flushing.get() {
+        if queue.flush.borrow().is_none() {
             match queue.sender.try_send_packet(&packet, descriptors) {
                 Err(SendError::Full) => {}
                 other => return other,
@@ -49,9 +46,10 @@ impl<S: Message + 'static> Outgoing<S> {
         let owned: Result<Vec<OwnedFd>, _> =
             descriptors.iter().map(|descriptor| descriptor.try_clone_to_owned()).collect();
         queue.waiting.borrow_mut().push_back((packet, owned.map_err(SendError::Io)?));
-        if !queue.flushing.replace(true) {
-            tokio::task::spawn_local(flush(Rc::clone(queue)));
-        }
+        queue
+            .flush
+            .borrow_mut()
+            .get_or_insert_with(|| tokio::task::spawn_local(flush(Rc::clone(queue))).abort_handle());
         Ok(())
     }
 }
@@ -64,6 +62,14 @@ impl<S> Outgoing<S> {
 
     pub(super) async fn given_up(&self) {
         self.0.given_up.notified().await;
+    }
+
+    /// Lets go of the channel, whatever still waits: only then can its receiver see the end.
+    pub(super) fn close(&self) {
+        self.0.waiting.borrow_mut().clear();
+        if let Some(flush) = self.0.flush.take() {
+            flush.abort();
+        }
     }
 }
 
@@ -84,5 +90,5 @@ async fn flush<S: Message>(queue: Rc<Queue<S>>) {
             break;
         }
     }
-    queue.flushing.set(false);
+    queue.flush.take();
 }

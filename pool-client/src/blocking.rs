@@ -442,7 +442,7 @@ impl Session {
         drop(self);
     }
 
-    /// Tells the operator what the session is doing: at most 1,000 bytes, dropped if the pool does not keep up.
+    /// Tells the operator what the session is doing, in up to 200 characters. Dropped if the pool does not keep up.
     pub fn label(&self, text: &str) {
         self.ticket.label(text);
     }

@@ -96,7 +96,7 @@ impl StartError {
     /// Whether the same again may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Io(_) | Self::TimedOut { .. } | Self::Died { .. })
+        matches!(self, Self::Io(_) | Self::TimedOut { .. })
     }
 }
 

@@ -70,7 +70,9 @@ fn with_role(mut command: Command) -> Command {
 fn search(named: Option<&Path>, surroundings: &Surroundings) -> Result<Executable, StartError> {
     // What somebody named is not silently replaced by something else.
     if let Some(path) = named.or(surroundings.variable.as_deref()) {
-        return if is_executable(path) { Ok(named_so(path)) } else { Err(not_found(vec![path.into()])) };
+        // A bare name is a file here, not one to be looked for on the PATH.
+        let path = std::path::absolute(path)?;
+        return if is_executable(&path) { Ok(named_so(&path)) } else { Err(not_found(vec![path])) };
     }
     if let Some(program) = surroundings.program.as_deref().filter(|program| is_hatchery(program)) {
         return Ok(Executable { path: program.into(), kind: Kind::Ourselves });

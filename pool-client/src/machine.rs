@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 /// must not go on for ever.
 const LOSSES: u32 = 3;
 
-/// A label's length in bytes.
+/// A label's length in bytes; the pool keeps 200 characters.
 const LABEL: usize = 1000;
 
 #[derive(Debug)]

@@ -108,7 +108,8 @@ impl PoolServer {
         self.link().keep(Arc::clone(&self.door));
     }
 
-    /// A new pool with the same settings. Clients of the old one stay with that: connect anew.
+    /// A new pool with the same settings. The old one, if it lives, goes as if this had been dropped; its clients
+    /// stay with it: connect anew.
     ///
     /// # Errors
     /// [`StartError`]; the old door is still there then.
@@ -149,9 +150,13 @@ impl PoolServer {
 }
 
 impl Keeper {
-    fn new(pid: i32, admin: Option<PathBuf>) -> Self {
+    fn new(door: &OwnedFd, pid: i32, admin: Option<PathBuf>) -> Self {
         // Non-blocking, as a runtime wants its descriptors.
-        let pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+        let mut pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+        // If it has ended already, its number may be another's by now.
+        if wait_for(door, PollFlags::empty(), Some(Duration::ZERO)) != Ok(false) {
+            pidfd = None;
+        }
         Self { pid, pidfd, admin }
     }
 
@@ -210,7 +215,10 @@ fn open(builder: &Builder) -> Result<(Door, Keeper), StartError> {
     let answer = ask(&ours, &config);
     let status = reap(&mut child, matches!(answer, Ok(_) | Err(NoAnswer::Closed)));
     match answer {
-        Ok(FromDoor::Opened { pid, admin, .. }) => Ok((Door { socket: ours }, Keeper::new(pid, admin))),
+        Ok(FromDoor::Opened { pid, admin, .. }) => {
+            let keeper = Keeper::new(&ours, pid, admin);
+            Ok((Door { socket: ours }, keeper))
+        }
         Ok(FromDoor::Failed(why)) => Err(StartError::Failed(why)),
         Err(NoAnswer::Closed) => Err(StartError::Died { executable: path, status }),
         Err(NoAnswer::TimedOut) => Err(StartError::TimedOut { executable: path, after: OPENING }),

@@ -86,6 +86,30 @@ async fn bytes_go_both_ways_and_finish_ends_the_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_may_listen_on_a_port() {
+    let mut bench = bench().await;
+    let (session, mut worker) = with_core(&mut bench.core, bench.client.get("/srv/shop"), |core| {
+        let request = core.expect_get();
+        core.grant_tcp(request, 1, 10)
+    })
+    .await;
+    let mut session = session.unwrap();
+    assert_eq!(session.transport(), hatchery_pool_client::Transport::Tcp);
+    let slices = [std::io::IoSlice::new(b"ab"), std::io::IoSlice::new(b"cd")];
+    assert_eq!(session.write_vectored(&slices).await.unwrap(), 4);
+    let mut got = [0; 4];
+    worker.read_exact(&mut got).unwrap();
+    worker.write_all(&got).unwrap();
+    session.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"abcd");
+    let (mut read, write) = session.into_split();
+    drop(write);
+    assert_eq!(worker.read(&mut got).unwrap(), 0);
+    drop(worker);
+    assert_eq!(read.read(&mut got).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_session_is_abandoned() {
     let mut bench = bench().await;
     let (session, _worker) = bench.fresh(1, 10).await;

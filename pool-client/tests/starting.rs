@@ -5,6 +5,7 @@ mod support;
 use hatchery_pool_client::{ConnectError, PoolServer, ShutdownError, StartError};
 use hatchery_protocol::WIRE;
 use hatchery_protocol::door::FromDoor;
+use std::thread;
 use std::time::{Duration, Instant};
 use support::PATIENCE;
 
@@ -23,7 +24,7 @@ fn starting_and_dropping_neither_fails_nor_blocks() {
 #[test]
 fn the_pool_gets_what_was_built() {
     let (_server, pool) = support::pool();
-    assert_eq!(pool.config.max, 6);
+    assert_eq!(pool.config.max, 3);
 }
 
 #[test]
@@ -65,7 +66,7 @@ fn what_is_not_there_is_named() {
 #[test]
 fn two_versions_are_both_named() {
     let (server, mut pool) = support::pool();
-    let pool = std::thread::spawn(move || {
+    let pool = thread::spawn(move || {
         let mut client = pool.accept_silently();
         client.channel.receive_hello().unwrap();
         let mut hello = b"Hy".to_vec();
@@ -95,6 +96,26 @@ async fn the_keepers_end_is_noticed() {
     assert!(matches!(server.connect_blocking(), Err(ConnectError::PoolGone(_))));
 }
 
+// B102
+#[test]
+fn a_killed_pool_is_an_error_and_works_after_a_restart() {
+    let (mut server, mut pool) = support::pool();
+    for _ in 0..3 {
+        pool.end();
+        pool = thread::scope(|scope| {
+            let first = server.pid();
+            let restarted = scope.spawn(|| pool.restarted());
+            server.restart().unwrap();
+            assert_ne!(server.pid(), first);
+            restarted.join().unwrap()
+        });
+        assert_eq!(pool.config.max, 3);
+        let serving = thread::spawn(move || (pool.accept(), pool));
+        server.connect_blocking().unwrap();
+        pool = serving.join().unwrap().1;
+    }
+}
+
 #[test]
 fn shutting_down_waits_for_the_end() {
     let (server, _pool) = support::pool();
@@ -110,7 +131,7 @@ fn what_does_not_go_is_killed() {
     let pid = nix::unistd::Pid::from_raw(server.pid());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     while !is_stopped(server.pid()) {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     let error = server.shutdown(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(error, ShutdownError::Killed { .. }), "{error}");
@@ -119,7 +140,7 @@ fn what_does_not_go_is_killed() {
 #[test]
 fn a_client_is_let_in_as_soon_as_the_core_is_back() {
     let (server, mut pool) = support::pool();
-    let pool = std::thread::spawn(move || {
+    let pool = thread::spawn(move || {
         // A core that dies with a client it has just taken.
         drop(pool.accept_silently());
         (pool.accept(), pool)

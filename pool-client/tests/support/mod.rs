@@ -14,7 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendFlags};
 use std::env;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -33,6 +34,7 @@ pub struct FakePool {
     pub door: Channel<FromDoor, ToDoor>,
     pub config: PoolConfig,
     keeper: Option<UnixStream>,
+    listener: UnixListener,
     _folder: TempDir,
 }
 
@@ -43,7 +45,7 @@ pub struct FakeCore {
 
 /// A pool that opened, and the server that a front end has.
 pub fn pool() -> (PoolServer, FakePool) {
-    let (server, pool) = answering(|pid| FromDoor::Opened { pool: "fake".into(), pid, admin: None });
+    let (server, pool) = answering(opened);
     (server.expect("a pool"), pool)
 }
 
@@ -60,24 +62,33 @@ pub fn answering(answer: impl FnOnce(i32) -> FromDoor + Send) -> (Result<PoolSer
             env::current_exe().expect("this program").display(),
         ),
     );
-    thread::scope(|scope| {
-        let pool = scope.spawn(|| {
-            let (mut keeper, _) = listener.accept().expect("a relay");
-            let mut pid = [0; 4];
-            let received = packet::receive(&keeper, &mut pid, RecvFlags::empty()).expect("the door");
-            keeper.write_all(b"!").expect("a relay");
-            let end = received.descriptors.into_iter().next().expect("the door");
-            let mut door = Channel::<FromDoor, ToDoor>::new(end);
-            let (message, payload) = door.receive().expect("a configuration");
-            assert_eq!(message, ToDoor::Configure);
-            let config = memfd::read(&payload[0]).expect("a configuration");
-            door.send(&answer(i32::from_ne_bytes(pid))).expect("an answer");
-            (door, config, keeper)
-        });
-        let server = PoolServer::builder().pool_server(&program).start();
-        let (door, config, keeper) = pool.join().expect("the pool's side");
-        (server, FakePool { door, config, keeper: Some(keeper), _folder: folder })
-    })
+    let (server, (door, config, keeper)) = thread::scope(|scope| {
+        let pool = scope.spawn(|| open(&listener, answer));
+        let server = PoolServer::builder().pool_server(&program).max(3).start();
+        (server, pool.join().expect("the pool's side"))
+    });
+    (server, FakePool { door, config, keeper: Some(keeper), listener, _folder: folder })
+}
+
+fn opened(pid: i32) -> FromDoor {
+    FromDoor::Opened { pool: "fake".into(), pid, admin: None }
+}
+
+/// The pool's side of its start.
+fn open(
+    listener: &UnixListener,
+    answer: impl FnOnce(i32) -> FromDoor,
+) -> (Channel<FromDoor, ToDoor>, PoolConfig, UnixStream) {
+    let (keeper, _) = listener.accept().expect("a relay");
+    let mut pid = [0; 4];
+    let received = packet::receive(&keeper, &mut pid, RecvFlags::empty()).expect("the door");
+    let end = received.descriptors.into_iter().next().expect("the door");
+    let mut door = Channel::<FromDoor, ToDoor>::new(end);
+    let (message, payload) = door.receive().expect("a configuration");
+    assert_eq!(message, ToDoor::Configure);
+    let config = memfd::read(&payload[0]).expect("a configuration");
+    door.send(&answer(i32::from_ne_bytes(pid))).expect("an answer");
+    (door, config, keeper)
 }
 
 /// An executable shell script.
@@ -128,6 +139,12 @@ impl FakePool {
         }
     }
 
+    /// What its server starts next.
+    pub fn restarted(self) -> Self {
+        let (door, config, keeper) = open(&self.listener, opened);
+        Self { door, config, keeper: Some(keeper), ..self }
+    }
+
     /// The keeper's process ends.
     pub fn end(&mut self) {
         self.keeper = None;
@@ -172,6 +189,19 @@ impl FakeCore {
         let message = message(request, session, lease, true);
         self.channel.send_with(&message, &[client.as_fd()]).expect("a client");
         worker
+    }
+
+    /// The same over TCP.
+    pub fn grant_tcp(&self, request: RequestId, session: u64, lease: u64) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        client.set_nonblocking(true).expect("a connection");
+        let mut message = message(request, session, lease, true);
+        if let ToClient::Session { transport, .. } = &mut message {
+            *transport = Transport::Tcp;
+        }
+        self.channel.send_with(&message, &[client.as_fd()]).expect("a client");
+        listener.accept().expect("a connection").0
     }
 
     /// A session over the connection that is parked there.

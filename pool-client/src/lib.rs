@@ -47,7 +47,9 @@
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+mod answer;
 mod builder;
+mod carry;
 mod client;
 mod door;
 mod error;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// The kernel's limit of slices in one call (`IOV_MAX`).
-const SLICES: usize = 1024;
+pub(crate) const SLICES: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) enum Stream {

@@ -4,36 +4,33 @@
 //! Any number of threads may use one [`Client`]. One of those that wait reads the channel for all; when it has
 //! its own answer, it wakes another to go on.
 
-use crate::client::{self, TRIES};
+mod session;
+
+use crate::answer;
+use crate::client::TRIES;
 use crate::door::{self, Door, DoorLink, Knock};
-use crate::error::{CallError, CloseError, ConnectError, GetError};
+use crate::error::{CallError, ConnectError, GetError};
 use crate::line::{Books, Line, Parked, Turn};
 use crate::machine::{Connection, Gone, Granted, Name, Reply};
-use crate::owner::Owner;
 use crate::server::wait_for;
-use crate::stream;
-use crate::ticket::AnyLine;
-use hatchery_protocol::client::{Ended, How, RequestId, SessionId, SessionProtocol, ToPool, Transport};
+use hatchery_protocol::client::{RequestId, ToPool};
 use hatchery_protocol::codec::MAX_PACKET;
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::packet;
 use hatchery_protocol::status::Status;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sendmsg};
-use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::RecvFlags;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 pub use crate::ticket::Ticket;
-
-/// The kernel's limit of slices in one call (`IOV_MAX`).
-const SLICES: usize = 1024;
+pub use session::Session;
 
 /// A channel to the pool, from which sessions come. Cheap to clone; all clones, in all threads, use the one channel.
 ///
@@ -80,7 +77,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub fn active(&self) -> Result<u64, CallError> {
-        client::figure(self.shared.call(|request| ToPool::GetActive { request })?)
+        answer::figure(self.shared.call(|request| ToPool::GetActive { request })?)
     }
 
     /// Worker processes, whatever their state.
@@ -88,7 +85,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub fn count(&self) -> Result<u64, CallError> {
-        client::figure(self.shared.call(|request| ToPool::GetCount { request })?)
+        answer::figure(self.shared.call(|request| ToPool::GetCount { request })?)
     }
 
     /// The process that starts the workers.
@@ -96,7 +93,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub fn spawner_pid(&self) -> Result<i32, CallError> {
-        client::pid(self.shared.call(|request| ToPool::GetSpawnServerPid { request })?)
+        answer::pid(self.shared.call(|request| ToPool::GetSpawnServerPid { request })?)
     }
 
     /// All apps and workers.
@@ -104,7 +101,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub fn status(&self) -> Result<Status, CallError> {
-        client::status(self.shared.call(|request| ToPool::Status { request })?)
+        answer::status(self.shared.call(|request| ToPool::Status { request })?)
     }
 
     /// Replaces all workers: idle ones go at once, others with their last session.
@@ -112,7 +109,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub fn clear(&self) -> Result<(), CallError> {
-        client::done(self.shared.call(|request| ToPool::Clear { request })?)
+        answer::done(self.shared.call(|request| ToPool::Clear { request })?)
     }
 
     /// Workers of all apps together, at most.
@@ -120,7 +117,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub fn set_max(&self, max: u32) -> Result<(), CallError> {
-        client::done(self.shared.call(|request| ToPool::SetMax { request, max })?)
+        answer::done(self.shared.call(|request| ToPool::SetMax { request, max })?)
     }
 
     /// Workers of one app, at most; 0: no limit but the pool's.
@@ -128,7 +125,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub fn set_max_per_app(&self, max_per_app: u32) -> Result<(), CallError> {
-        client::done(self.shared.call(|request| ToPool::SetMaxPerApp { request, max_per_app })?)
+        answer::done(self.shared.call(|request| ToPool::SetMaxPerApp { request, max_per_app })?)
     }
 
     /// An idle worker leaves after this; zero: never.
@@ -136,7 +133,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub fn set_max_idle(&self, max_idle: Duration) -> Result<(), CallError> {
-        client::done(self.shared.call(|request| ToPool::SetMaxIdleTime { request, max_idle })?)
+        answer::done(self.shared.call(|request| ToPool::SetMaxIdleTime { request, max_idle })?)
     }
 }
 
@@ -145,7 +142,7 @@ impl Shared {
         if !self.line.owner.is_here() {
             return Err(GetError::Forked);
         }
-        let app_root = client::normalised(root)?;
+        let app_root = answer::normalised(root)?;
         let options = Box::new(options);
         let mut request = self.ask(|request| ToPool::Get { request, app_root, options, key: None })?;
         let mut reconnected: Option<Name> = None;
@@ -153,7 +150,7 @@ impl Shared {
         loop {
             let (reply, get) = self.answer(request);
             tries -= 1;
-            let mut granted = match client::judge(reply) {
+            let mut granted = match answer::judge(reply) {
                 Ok(granted) => granted,
                 // What was refused is a fresh socket: that session is over, another will do.
                 Err(GetError::Refused(_)) if tries > 0 && reconnected.is_some() => {
@@ -193,9 +190,7 @@ impl Shared {
             });
             return Err(io::Error::from(errno).into());
         }
-        let ticket = Ticket::new(AnyLine::Blocking(Arc::clone(self)), granted);
-        let owner = self.line.owner;
-        Ok(Some(Session { socket: fd, ticket, owner, reused, spoilt: AtomicBool::new(false) }))
+        Ok(Some(Session::new(fd, Arc::clone(self), granted, reused)))
     }
 
     fn call(self: &Arc<Self>, message: impl FnOnce(RequestId) -> ToPool) -> Result<Reply<Parked>, CallError> {
@@ -362,172 +357,5 @@ fn greeting(socket: &OwnedFd, limit: Duration) -> Result<Option<Vec<u8>>, Connec
         }
         Err(Errno::CONNRESET) => Ok(None),
         Err(errno) => Err(io::Error::from(errno).into()),
-    }
-}
-
-/// One use of a worker: a connection to it, to be written and read as its [protocol](Session::protocol) says. Like a
-/// socket of the standard library, a shared reference can be read and written too, by one thread each.
-///
-/// Whoever is done with it calls [`finish`](Session::finish) or [`keep`](Session::keep), once the exchange is
-/// complete; dropping it is [`abandon`](Session::abandon). When the pool ends it, reads still return what the
-/// worker had sent, then the end of file; [`ended`](Session::ended) tells why.
-#[derive(Debug)]
-pub struct Session {
-    socket: OwnedFd,
-    ticket: Ticket,
-    owner: Owner,
-    reused: bool,
-    /// A direction is closed: nothing more can follow on this connection.
-    spoilt: AtomicBool,
-}
-
-impl Session {
-    /// The session, as the pool names it.
-    #[must_use]
-    pub fn id(&self) -> SessionId {
-        self.ticket.id()
-    }
-
-    /// The worker's process.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.ticket.pid()
-    }
-
-    /// What the worker speaks.
-    #[must_use]
-    pub fn protocol(&self) -> SessionProtocol {
-        self.ticket.protocol()
-    }
-
-    /// What kind of socket it is.
-    #[must_use]
-    pub fn transport(&self) -> Transport {
-        self.ticket.transport()
-    }
-
-    /// Whether the connection was parked: it has carried a session before. A worker that closed it at the same
-    /// moment gives an end of file before any byte; a request that is safe to repeat can be sent again then.
-    #[must_use]
-    pub fn is_reused(&self) -> bool {
-        self.reused
-    }
-
-    /// The exchange is complete, and the connection is closed.
-    ///
-    /// # Errors
-    /// In a forked child.
-    pub fn finish(self) -> Result<(), CloseError> {
-        let Self { socket, ticket, .. } = self;
-        let closed = ticket.close(How::Finished, None);
-        drop(socket);
-        closed
-    }
-
-    /// The exchange is complete, to the last byte in both directions, and the connection is parked for the next
-    /// `get` of this client at this worker. If a direction of it is closed, this is [`finish`](Session::finish).
-    ///
-    /// # Errors
-    /// In a forked child.
-    pub fn keep(self) -> Result<(), CloseError> {
-        if self.spoilt.load(Ordering::Relaxed) {
-            return self.finish();
-        }
-        let Self { socket, ticket, .. } = self;
-        ticket.close(How::Kept, Some(Parked::Fd(socket)))
-    }
-
-    /// The exchange is not complete: the worker may still compute for nobody, and the pool waits for it a while.
-    pub fn abandon(self) {
-        drop(self);
-    }
-
-    /// Tells the operator what the session is doing, in up to 200 characters. Dropped if the pool does not keep up.
-    pub fn label(&self, text: &str) {
-        self.ticket.label(text);
-    }
-
-    /// Why the pool ended the session, if it did. What the worker had sent can still be read then.
-    #[must_use]
-    pub fn ended(&self) -> Option<Ended> {
-        self.ticket.ended()
-    }
-
-    /// Half-closes the connection: the worker reads an end of file, and can still answer.
-    ///
-    /// # Errors
-    /// What `shutdown(2)` says; in a forked child.
-    pub fn shutdown_write(&self) -> io::Result<()> {
-        stream::check(self.owner)?;
-        self.spoil();
-        Ok(rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write)?)
-    }
-
-    /// The socket, and what the session is closed by. The socket is blocking.
-    #[must_use]
-    pub fn into_parts(self) -> (OwnedFd, Ticket) {
-        (self.socket, self.ticket)
-    }
-
-    fn spoil(&self) {
-        self.spoilt.store(true, Ordering::Relaxed);
-    }
-}
-
-impl AsFd for Session {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl Read for &Session {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        stream::check(self.owner)?;
-        let result = rustix::io::read(&self.socket, &mut *buf);
-        if matches!(result, Ok(0)) && !buf.is_empty() || matches!(result, Err(errno) if errno != Errno::INTR) {
-            self.spoil();
-        }
-        Ok(result?)
-    }
-}
-
-impl Write for &Session {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(buf)])
-    }
-
-    /// By `sendmsg(2)`, which alone can be kept from raising SIGPIPE.
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        stream::check(self.owner)?;
-        let bufs = &bufs[..bufs.len().min(SLICES)];
-        let result = sendmsg(&self.socket, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
-        if matches!(result, Err(errno) if errno != Errno::INTR) {
-            self.spoil();
-        }
-        Ok(result?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for Session {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-}
-
-impl Write for Session {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses a part of it")]
 
 pub mod apps;
+pub mod front;
+pub mod http;
 pub mod processes;
 pub mod worker;
 

@@ -19,7 +19,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The executable, in place of a search: a `pool-server`, or a `hatchery`, which is told its role.
+    /// The executable, in place of a search: a `pool-server`, or a `hatchery`, which is told its role. A program that
+    /// plays the role itself, when its first argument is `pool-server`, names `/proc/self/exe`.
     pub fn pool_server(mut self, path: impl Into<PathBuf>) -> Self {
         self.executable = Some(path.into());
         self

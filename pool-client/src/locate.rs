@@ -12,6 +12,9 @@ use std::process::Command;
 /// The environment variable that names it.
 pub(crate) const VARIABLE: &str = "HATCHERY_POOL_SERVER";
 
+/// The running program, whatever its name is, and whatever has taken its place on disk.
+const OURSELVES: &str = "/proc/self/exe";
+
 /// An executable that plays the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Executable {
@@ -54,7 +57,7 @@ impl Executable {
             Kind::PoolServer => Command::new(&self.path),
             Kind::Hatchery => with_role(Command::new(&self.path)),
             Kind::Ourselves => {
-                let mut command = with_role(Command::new("/proc/self/exe"));
+                let mut command = with_role(Command::new(OURSELVES));
                 command.arg0(&self.path);
                 command
             }
@@ -72,6 +75,10 @@ fn search(named: Option<&Path>, surroundings: &Surroundings) -> Result<Executabl
     if let Some(path) = named.or(surroundings.variable.as_deref()) {
         // A bare name is a file here, not one to be looked for on the PATH.
         let path = std::path::absolute(path)?;
+        if path == Path::new(OURSELVES) {
+            let shown = surroundings.program.clone().unwrap_or(path);
+            return Ok(Executable { path: shown, kind: Kind::Ourselves });
+        }
         return if is_executable(&path) { Ok(named_so(&path)) } else { Err(not_found(vec![path])) };
     }
     if let Some(program) = surroundings.program.as_deref().filter(|program| is_hatchery(program)) {
@@ -172,6 +179,14 @@ mod tests {
         for place in ["bin/pool-server", "bin/hatchery", "libexec/hatchery/pool-server", "path/hatchery", VARIABLE] {
             assert!(error.contains(place), "{error}");
         }
+    }
+
+    #[test]
+    fn a_program_of_any_name_can_name_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let surroundings = around(folder.path());
+        let found = search(Some(Path::new(OURSELVES)), &surroundings).unwrap();
+        assert_eq!(found, Executable { path: folder.path().join("bin/server"), kind: Kind::Ourselves });
     }
 
     #[test]

@@ -36,6 +36,11 @@ pub fn hatchery(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<Os
 }
 
 impl Front {
+    /// `hatchery serve` without an app.
+    pub fn demo() -> Self {
+        Self::serve([""; 0])
+    }
+
     /// `hatchery serve` at a free port of this machine.
     pub fn serve(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         let folder = folder();

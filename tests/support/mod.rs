@@ -4,6 +4,7 @@
 pub mod apps;
 pub mod front;
 pub mod http;
+pub mod odd;
 pub mod processes;
 pub mod worker;
 

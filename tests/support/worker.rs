@@ -1,11 +1,14 @@
 //! The worker of most tests: this very test executable, started again. One connection after another, as a simple
-//! server does, with HTTP/1.1 and connections kept; `TEST_THREADS=1` gives each connection a thread.
+//! server does, with HTTP/1.1 and connections kept; `TEST_THREADS=1` gives each connection a thread, `TEST_GATE=1`
+//! makes it wait for a word before it serves (the file `ready-PID` or `fail-PID`), `TEST_STUBBORN=1` ignore TERM.
 
+use super::odd::{self, Then};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 #[test]
@@ -16,24 +19,45 @@ fn worker() {
     }
 }
 
-trait Stream: Read + Write + Send {}
+pub trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
-fn serve() {
+pub fn serve() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     if let Some(line) = std::env::var_os("TEST_PRINT") {
         eprintln!("{}", line.display());
     }
     std::thread::sleep(Duration::from_millis(number("TEST_START_MS").unwrap_or(0)));
+    if number("TEST_STUBBORN").is_some() {
+        // SAFETY: SIG_IGN is no handler that could run.
+        let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::SIGTERM, nix::sys::signal::SigHandler::SigIgn) };
+    }
+    if number("TEST_GATE").is_some() {
+        let own = std::process::id();
+        if word_of(&[&format!("ready-{own}"), &format!("fail-{own}")]) != 0 {
+            std::process::exit(1);
+        }
+    }
     let mut accept = acceptor();
     let threads = number("TEST_THREADS").is_some();
     loop {
         let stream = accept();
+        odd::CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         if threads {
             std::thread::spawn(move || talk(stream));
         } else {
             talk(stream);
         }
+    }
+}
+
+/// Waits until one of these files is in the app's root, where tests leave a word for its workers, and says which.
+fn word_of(names: &[&str]) -> usize {
+    loop {
+        if let Some(said) = names.iter().position(|name| std::path::Path::new(name).exists()) {
+            return said;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -56,7 +80,12 @@ fn acceptor() -> Box<dyn FnMut() -> Box<dyn Stream>> {
 
 fn talk(mut stream: Box<dyn Stream>) {
     while let Some(request) = Request::read(&mut stream) {
-        let body = answer(&request);
+        let body = match odd::answer(&request, &mut stream) {
+            Then::Plain => answer(&request),
+            Then::Text(text) => text,
+            Then::Keep => continue,
+            Then::Close => return,
+        };
         let close = if request.close { "Connection: close\r\n" } else { "" };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{close}\r\n", body.len());
         let body: &[u8] = if request.method == "HEAD" { b"" } else { body.as_bytes() };
@@ -66,11 +95,11 @@ fn talk(mut stream: Box<dyn Stream>) {
     }
 }
 
-struct Request {
+pub struct Request {
     method: String,
-    path: String,
-    query: String,
-    headers: BTreeMap<String, String>,
+    pub path: String,
+    pub query: String,
+    pub headers: BTreeMap<String, String>,
     body: String,
     close: bool,
 }
@@ -117,6 +146,10 @@ fn answer(request: &Request) -> String {
         "/sleep" => {
             std::thread::sleep(Duration::from_millis(request.query.parse().unwrap_or(0)));
             "slept".into()
+        }
+        "/until" => {
+            word_of(&[&request.query]);
+            "the word came".into()
         }
         "/print" => {
             println!("{}", request.query);

@@ -15,12 +15,17 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// An answer's body: a worker's, or a page of our own.
 pub(crate) type Answer = Response<Either<WorkerBody, Full<Bytes>>>;
+
+/// How often one request may meet a worker again that failed it, and how long the pool has each time to hear of
+/// that one's death.
+const MEETINGS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What every request needs.
 #[derive(Debug)]
@@ -66,7 +71,8 @@ impl Front {
         answer
     }
 
-    /// One attempt, and a second one where the first can't have done anything.
+    /// One attempt, and a second one where the first can't have done anything. Until the pool has heard of a
+    /// worker's death it may give the same one again: that is no second attempt.
     async fn exchange(
         &self,
         peer: Peer,
@@ -75,7 +81,8 @@ impl Front {
         source: &Source,
     ) -> Result<Outcome, Page> {
         let upgrade = headers::upgrade_wanted(head);
-        let mut first = true;
+        let mut dead = None;
+        let mut meetings = 0;
         loop {
             let session = self.pool.get(&asked.route.root).await.map_err(|error| self.refused(asked, &error))?;
             let pid = session.pid();
@@ -97,9 +104,13 @@ impl Front {
                 Ok(outcome) => return Ok(outcome),
                 Err(failure) => failure,
             };
-            if first && may_repeat(&head.method, &failure, source) {
+            let again = dead.is_none_or(|dead| dead == pid && meetings < MEETINGS);
+            if again && may_repeat(&head.method, &failure, source) {
                 tracing::debug!(app = %asked.route.root.display(), pid, "a worker was gone before it answered; trying another");
-                first = false;
+                if dead.replace(pid).is_some() {
+                    meetings += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
                 continue;
             }
             let page = failed(&failure, source);

@@ -79,9 +79,9 @@ fn threads() -> usize {
 }
 
 fn start_pool(plan: &Plan) -> Result<PoolServer, String> {
-    // The link works even when the file was replaced by a newer one meanwhile.
-    let own = std::env::current_exe().map_err(|error| format!("the own executable can't be found: {error}"))?;
-    PoolServer::builder().config(plan.config.clone()).pool_server(own).start().map_err(|error| error.to_string())
+    // The link works under any name, and when the file was replaced by a newer one meanwhile.
+    let own = PoolServer::builder().pool_server("/proc/self/exe");
+    own.config(plan.config.clone()).start().map_err(|error| error.to_string())
 }
 
 async fn serve(plan: Plan, bound: Vec<Bound>, server: PoolServer, files: OpenFiles) -> ExitCode {

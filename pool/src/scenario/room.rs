@@ -30,7 +30,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "a full pool with every worker busy makes a new app wait, until a session ends",
         behaviours: &[19, 24, 25],
-        set: |settings| (settings.max, settings.fair_wait) = (number(2), seconds(60)),
+        set: |settings| settings.max = number(2),
         story: "
             get A as s1
             get A as s2

@@ -9,6 +9,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
+use super::worker;
+
 /// Bytes of a question and of an answer.
 const LEN: usize = 64;
 
@@ -37,22 +39,25 @@ pub(crate) fn ping_pong(rounds: usize) -> f64 {
 }
 
 /// Checkouts per second by `clients` processes together: each asks, the server connects to that client's worker and
-/// answers with the socket, the worker accepts, the client closes.
+/// answers with the socket, the worker accepts, 200 bytes go each way, the client closes.
 pub(crate) fn checkout(clients: usize, each: usize) -> f64 {
+    let folder = tempfile::tempdir().unwrap();
     let workers: Vec<_> = (0..clients)
-        .map(|_| {
+        .map(|number| {
+            let address = SocketAddrUnix::new(folder.path().join(number.to_string())).unwrap();
             let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
-            bind(&listener, &SocketAddrUnix::new_unnamed()).unwrap();
+            bind(&listener, &address).unwrap();
             listen(&listener, 128).unwrap();
-            let address = rustix::net::getsockname(&listener).unwrap();
             let worker = super::load::fork(|| {
-                let mut buffer = [0; LEN];
+                let mut buffer = [0; 4096];
                 loop {
                     let connection = accept_with(&listener, SocketFlags::CLOEXEC).unwrap();
-                    while recv(&connection, buffer.as_mut_slice(), RecvFlags::empty()).is_ok_and(|(len, _)| len > 0) {}
+                    while recv(&connection, buffer.as_mut_slice(), RecvFlags::empty()).is_ok_and(|(len, _)| len > 0) {
+                        send(&connection, &worker::ANSWER, SendFlags::NOSIGNAL).unwrap();
+                    }
                 }
             });
-            (SocketAddrUnix::try_from(address).unwrap(), worker)
+            (address, worker)
         })
         .collect();
     let pairs: Vec<_> = (0..clients).map(|_| pair()).collect();
@@ -64,7 +69,10 @@ pub(crate) fn checkout(clients: usize, each: usize) -> f64 {
         move || {
             send(ours, &[0; LEN], SendFlags::NOSIGNAL).unwrap();
             let received = hatchery_protocol::packet::receive(ours, &mut buffer, RecvFlags::empty()).unwrap();
-            assert_eq!(received.descriptors.len(), 1);
+            let socket = received.descriptors.into_iter().next().unwrap();
+            send(&socket, &worker::REQUEST, SendFlags::NOSIGNAL).unwrap();
+            let mut answer = [0; worker::ANSWER.len()];
+            recv(&socket, answer.as_mut_slice(), RecvFlags::WAITALL).unwrap();
         }
     });
     server.end();

@@ -2,6 +2,7 @@
 
 use super::{floors, in_turn, load, row, worker};
 use hatchery_pool_client::{PoolServer, blocking};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,13 +17,13 @@ pub(crate) fn compare() {
     for clients in [1, 4, 24] {
         let (ours, floor) = in_turn(|| fresh(clients), || floors::checkout(clients.min(6), SESSIONS / clients.min(6)));
         let aim = if clients == 1 { "1.25" } else { "-" };
-        row(&format!("get+close, fresh connection, {clients} clients"), ours, floor, aim);
+        row(&format!("get, 200 bytes each way, close; {clients} clients"), ours, floor, aim);
     }
     for clients in [1, 4] {
         let kept = || sessions(&server, app.path(), clients, true);
         let (ours, floor) = in_turn(kept, || floors::ping_pong(SESSIONS));
         let aim = if clients == 1 { "1.25" } else { "-" };
-        row(&format!("get+close, with a lease, {clients} clients"), ours, floor, aim);
+        row(&format!("get+close with a lease, {clients} clients"), ours, floor, aim);
     }
 }
 
@@ -31,8 +32,13 @@ fn sessions(server: &PoolServer, root: &Path, clients: usize, keep: bool) -> f64
     load::rate(clients, SESSIONS / clients, |_| {
         let client: blocking::Client = server.connect_blocking().unwrap();
         move || {
-            let session = client.get(root).unwrap();
-            if keep { session.keep().unwrap() } else { session.finish().unwrap() }
+            let mut session = client.get(root).unwrap();
+            if keep {
+                return session.keep().unwrap();
+            }
+            session.write_all(&worker::REQUEST).unwrap();
+            session.read_exact(&mut [0; worker::ANSWER.len()]).unwrap();
+            session.finish().unwrap();
         }
     })
 }

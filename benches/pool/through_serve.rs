@@ -7,7 +7,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const REQUESTS: usize = 5_000;
 
 pub(crate) fn compare() {
@@ -27,7 +26,7 @@ pub(crate) fn compare() {
 }
 
 fn exchange(stream: &mut (impl Read + Write)) {
-    stream.write_all(REQUEST).unwrap();
+    stream.write_all(&worker::REQUEST).unwrap();
     let mut answer = Vec::with_capacity(512);
     while !answer.ends_with(b"ok") {
         let mut buffer = [0; 512];

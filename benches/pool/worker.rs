@@ -5,7 +5,24 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-pub(crate) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+/// 200 bytes each way.
+pub(crate) const REQUEST: [u8; 200] = padded(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Filler: ", b"\r\n\r\n");
+pub(crate) const ANSWER: [u8; 200] = padded(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Filler: ", b"\r\n\r\nok");
+
+const fn padded(begin: &[u8], end: &[u8]) -> [u8; 200] {
+    let mut bytes = [b'x'; 200];
+    let mut at = 0;
+    while at < begin.len() {
+        bytes[at] = begin[at];
+        at += 1;
+    }
+    at = 0;
+    while at < end.len() {
+        bytes[200 - end.len() + at] = end[at];
+        at += 1;
+    }
+    bytes
+}
 
 /// As a folder with a manifest.
 pub(crate) fn app(cost: Duration) -> tempfile::TempDir {
@@ -31,7 +48,7 @@ pub(crate) fn serve_on(listener: &UnixListener, cost: Duration) -> ! {
             assert!(buffer[..len].ends_with(b"\r\n\r\n"), "a request without a body, in one piece");
             let until = Instant::now() + cost;
             while Instant::now() < until {}
-            if stream.write_all(ANSWER).is_err() {
+            if stream.write_all(&ANSWER).is_err() {
                 break;
             }
         }

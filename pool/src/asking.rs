@@ -81,7 +81,7 @@ impl Pool {
             app.settings = wanted.applied_to(&self.settings.defaults);
             (app.wanted, app.origin, app.options_ignored) = (wanted, Origin::Client, false);
             self.notice(Notice::Registered { app: id });
-        } else if app.wanted != wanted && !app.options_ignored {
+        } else if wanted != Wanted::default() && app.wanted != wanted && !app.options_ignored {
             app.options_ignored = true;
             self.notice(Notice::OptionsIgnored { app: id });
         }

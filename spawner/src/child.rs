@@ -36,7 +36,6 @@ pub(crate) struct Prepared {
     pub(crate) environment: Pointers,
     /// Which entry of the environment ends in room for the process's own id.
     pub(crate) own_pid_entry: Option<usize>,
-    pub(crate) soft_limit: Option<u64>,
 }
 
 /// A null-terminated array of strings, as `execve(2)` wants it.
@@ -102,11 +101,6 @@ fn worker(prepared: &mut Prepared) -> ! {
         Ok(words) => words,
         Err(errno) => fail(words, Stage::Descriptors, errno),
     };
-    if let Some(limit) = prepared.soft_limit
-        && !lower_file_limit(limit)
-    {
-        fail(words, Stage::Limit, errno());
-    }
     // SAFETY: no memory is involved.
     unsafe { libc::umask(0o022) };
     enter(prepared, words);
@@ -238,18 +232,6 @@ fn blocking(descriptor: RawFd) -> Result<(), c_int> {
         }
     }
     Ok(())
-}
-
-fn lower_file_limit(soft: u64) -> bool {
-    // SAFETY: `limit` is initialised, and outlives both calls.
-    unsafe {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == -1 {
-            return false;
-        }
-        limit.rlim_cur = soft.min(limit.rlim_max);
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
-    }
 }
 
 /// Enters the working directory, or says which of its levels refuses.

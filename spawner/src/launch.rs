@@ -174,7 +174,6 @@ fn prepare(
         arguments: Pointers::new(arguments),
         environment: Pointers::new(entries),
         own_pid_entry,
-        soft_limit: basis.soft_limit,
     };
     Ok((prepared, words))
 }

@@ -119,7 +119,7 @@ fn child(failure: &Failure, story: &Story) -> Report {
             let (problem, remedy) = execute(failure, story, &system);
             (SpawnStep::Execute, problem, remedy)
         }
-        Stage::Fork | Stage::Session | Stage::Descriptors | Stage::Limit | Stage::DeathSignal => (
+        Stage::Fork | Stage::Session | Stage::Descriptors | Stage::DeathSignal => (
             SpawnStep::Prepare,
             format!("the worker's process could not be set up: {system}"),
             "See whether the machine is short of memory, of processes or of descriptors, and try again.".into(),

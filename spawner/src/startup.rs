@@ -12,9 +12,6 @@ use std::os::unix::net::UnixStream;
 /// The keeper puts its end of the link here.
 const LINK: RawFd = 3;
 
-/// Says what the soft limit of open files was before the keeper raised it.
-const SOFT_LIMIT: &str = "HATCHERY_NOFILE";
-
 /// Whether this executable is also the demo app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DemoApp {
@@ -37,8 +34,6 @@ pub(crate) struct Basis {
     pub(crate) keeper: i32,
     /// This executable, when it is the demo app too: works wherever it lies and whatever became of its path.
     pub(crate) demo_app: Option<OwnedFd>,
-    /// The limit of open files that workers get, if it differs from the spawner's.
-    pub(crate) soft_limit: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +69,10 @@ pub(crate) fn start(demo_app: DemoApp) -> Result<Spawner, StartupError> {
                 .into(),
         ),
     };
-    let soft_limit = std::env::var(SOFT_LIMIT).ok().and_then(|limit| limit.parse().ok());
     let mut link = Channel::new(link);
     link.send_hello()?;
     link.receive_hello()?;
-    Ok(Spawner { link, children, basis: Basis { keeper, demo_app, soft_limit } })
+    Ok(Spawner { link, children, basis: Basis { keeper, demo_app } })
 }
 
 fn take_link() -> Result<OwnedFd, StartupError> {

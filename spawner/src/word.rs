@@ -11,7 +11,6 @@ pub(crate) enum Stage {
     Parent,
     Session,
     Descriptors,
-    Limit,
     Directory,
     DeathSignal,
     Execute,
@@ -19,18 +18,9 @@ pub(crate) enum Stage {
 
 impl Stage {
     fn from(byte: u8) -> Option<Self> {
-        [
-            Self::Fork,
-            Self::Parent,
-            Self::Session,
-            Self::Descriptors,
-            Self::Limit,
-            Self::Directory,
-            Self::DeathSignal,
-            Self::Execute,
-        ]
-        .into_iter()
-        .find(|stage| *stage as u8 == byte)
+        [Self::Fork, Self::Parent, Self::Session, Self::Descriptors, Self::Directory, Self::DeathSignal, Self::Execute]
+            .into_iter()
+            .find(|stage| *stage as u8 == byte)
     }
 }
 

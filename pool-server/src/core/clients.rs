@@ -106,10 +106,11 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
             shell.tell(Event::Reconnected { request: question(request), session });
         }
         ToPool::Label { session, text } => {
-            if let Some((owner, label)) = shell.state().labels.get_mut(&hatchery_pool::SessionId(session.0)) {
-                if *owner == client {
-                    *label = text.chars().take(LONGEST_LABEL).collect();
-                }
+            let session = hatchery_pool::SessionId(session.0);
+            match shell.state().labels.get_mut(&session) {
+                Some((owner, label)) if *owner == client => *label = text.chars().take(LONGEST_LABEL).collect(),
+                // Over already, or another client's.
+                _ => {}
             }
         }
         ToPool::Clear { request } => shell.tell(Event::Clear { request: asked(request) }),

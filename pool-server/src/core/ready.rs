@@ -29,18 +29,17 @@ pub(super) async fn probe(shell: Shell, worker: WorkerId, protocol: SessionProto
             let Some(process) = state.workers.get(worker) else { return };
             process.address.as_ref().map(super::address::Address::connect)
         };
-        match connected {
-            Some(Ok(socket)) => match ask(socket, protocol).await {
+        if let Some(Ok(socket)) = connected {
+            match ask(socket, protocol).await {
                 Ok(Answer::Sound) => return shell.worker_ready(worker),
                 Ok(Answer::Nonsense(what)) => {
                     let problem = format!("it answered the readiness question with something that is not {what}");
                     let remedy = "set `protocol` in its hatchery.toml to what it speaks (http, fastcgi, session)";
                     return shell.worker_answers_nonsense(worker, problem, remedy);
                 }
-                // It closed without a word, or was not there yet: a server that is just starting may do so.
+                // It closed without a word: a server that is just starting may do so.
                 Ok(Answer::Nothing) | Err(_) => {}
-            },
-            Some(Err(_)) | None => {}
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -25,7 +25,7 @@ const RESTART_WINDOW: Duration = Duration::from_secs(60);
 /// Between two looks for what dead workers left behind.
 const SWEEP_AGAIN: Duration = Duration::from_millis(5);
 /// Sweeps after a spawner's death: a process it was just making may appear a moment later.
-const SWEEPS_FOR_UNBORN: u32 = 20;
+const SWEEPS_AFTER_SPAWNER: u32 = 20;
 /// What the core may need beyond its drain time to stop its workers.
 const BEYOND_DRAIN: Duration = Duration::from_secs(15);
 
@@ -43,9 +43,8 @@ pub(super) struct Keeper {
     spawner_deaths: Deaths,
     book: Book,
     signals: Signals,
-    /// Sweeps still to come, and whether they look for workers-to-be as well.
+    /// Sweeps still to come.
     sweeps: u32,
-    unborn_too: bool,
     /// TERM came; the core has until then.
     leave_by: Option<Instant>,
 }
@@ -86,7 +85,6 @@ impl Keeper {
             book: Book::default(),
             signals,
             sweeps: 0,
-            unborn_too: false,
             leave_by: None,
         };
         keeper.begin_spawner();
@@ -120,9 +118,8 @@ impl Keeper {
         self.hear_spawner();
         self.reap()?;
         if self.sweeps > 0 {
-            let found = self.book.workers.sweep(&[self.core.pid, self.spawner.pid], self.unborn_too);
+            let found = self.book.workers.sweep(&[self.core.pid, self.spawner.pid], false);
             self.sweeps = if found { self.sweeps.max(2) } else { self.sweeps } - 1;
-            self.unborn_too &= self.sweeps > 0;
         }
         if self.leave_by.is_some_and(|by| by <= Instant::now()) {
             return Err(End::Failed("the core did not leave in time; everything is ended".into()));
@@ -337,13 +334,26 @@ impl Keeper {
             return Err(End::Failed(format!("the spawner ended {RESTARTS} times within a minute, last with {exit}")));
         }
         eprintln!("pool-server: the spawner ended with {exit}; it is started anew");
+        self.end_unborn();
         self.spawner = roles::start_spawner(self.roles, &self.config, &self.pool).map_err(End::Failed)?;
         self.begin_spawner();
-        self.sweeps = SWEEPS_FOR_UNBORN;
-        self.unborn_too = true;
+        self.sweeps = SWEEPS_AFTER_SPAWNER;
         self.core.tell(&FromKeeper::SpawnerRestarted { pid: self.spawner.pid }, Vec::new());
         self.answer_for_spawner();
         Ok(())
+    }
+
+    /// What a dead spawner was just making has not executed anything yet, and would look like the next one's. What
+    /// executes all the same carries a mark then, by which later sweeps find it.
+    fn end_unborn(&self) {
+        let known = [self.core.pid, self.spawner.pid];
+        for _ in 0..SWEEPS_AFTER_SPAWNER {
+            if !self.book.workers.sweep(&known, true) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            workers::reap_unknown();
+        }
     }
 
     fn core_ended(&mut self) -> Result<(), End> {

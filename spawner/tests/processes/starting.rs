@@ -105,12 +105,6 @@ fn a_worker_gets_a_listener_that_waits_in_accept() {
 }
 
 #[test]
-fn a_worker_gets_the_original_limit_of_open_files() {
-    let mut keeper = Keeper::start_with(&[("HATCHERY_NOFILE", "321")]);
-    assert_eq!(keeper.output_of("ulimit -S -n"), "321\n");
-}
-
-#[test]
 fn a_program_that_cannot_be_executed_is_explained() {
     let mut keeper = Keeper::start();
     let app = keeper.app(&[("plain", "x"), ("mute", "echo hi\n"), ("perl", "#!/opt/no/perl -w\n"), ("empty", "")]);

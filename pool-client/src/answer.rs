@@ -3,15 +3,15 @@
 use crate::error::{CallError, GetError};
 use crate::line::Parked;
 use crate::machine::{Granted, Reply};
-use crate::root;
 use hatchery_protocol::memfd;
 use hatchery_protocol::refusal::Refusal;
+use hatchery_protocol::root;
 use hatchery_protocol::status::Status;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 pub(crate) fn normalised(root: &Path) -> Result<Vec<u8>, GetError> {
-    root::normalised(root)
+    root::name(root)
         .map_err(|error| GetError::Invalid(format!("{}: the current folder is not known: {error}", root.display())))
 }
 

@@ -1,10 +1,10 @@
 //! What a pool is started with.
 
 use crate::error::StartError;
-use crate::root;
 use crate::server::PoolServer;
 use hatchery_protocol::config::{Admin, AppConfig, LogFormat, PoolConfig};
 use hatchery_protocol::options::AppOptions;
+use hatchery_protocol::root;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -155,7 +155,7 @@ impl Builder {
             return Err(StartError::Invalid("max is 0: a pool without workers serves nobody; 1 is the least".into()));
         }
         for name in self.config.apps.iter_mut().map(|app| &mut app.root).chain(&mut self.config.apps_under) {
-            *name = root::normalised(Path::new(OsStr::from_bytes(name)))?;
+            *name = root::name(Path::new(OsStr::from_bytes(name)))?;
         }
         Ok(self)
     }

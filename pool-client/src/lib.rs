@@ -57,7 +57,6 @@ mod line;
 mod locate;
 mod machine;
 mod owner;
-mod root;
 mod server;
 mod session;
 mod stream;
@@ -78,3 +77,7 @@ pub use hatchery_protocol::options::{AppOptions, Start};
 pub use hatchery_protocol::refusal::{Refusal, Scope};
 pub use hatchery_protocol::report::{Exit, SpawnReport, SpawnStep};
 pub use hatchery_protocol::status::{AppStatus, Status, WorkerStatus};
+
+#[doc = include_str!("../../README.md")]
+#[cfg(doctest)]
+struct Readme;

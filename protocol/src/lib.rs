@@ -13,6 +13,7 @@
 //! | [`client`] | front end ↔ core |
 //! | [`link`] | core ↔ keeper ↔ spawner |
 //! | [`options`], [`config`], [`report`], [`refusal`], [`status`] | what the messages carry |
+//! | [`root`] | the name of an app |
 //! | [`memfd`] | payloads too large for a packet |
 //! | [`mark`] | the environment variables that mark processes, and finding those |
 #![forbid(unsafe_code)]
@@ -29,6 +30,7 @@ pub mod options;
 pub mod packet;
 pub mod refusal;
 pub mod report;
+pub mod root;
 pub mod status;
 
 /// The version of the program, as `Hello` tells it.

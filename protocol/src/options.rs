@@ -48,6 +48,31 @@ pub enum Start {
 }
 
 impl AppOptions {
+    /// Whether the values make sense, whoever said them.
+    ///
+    /// # Errors
+    /// One sentence that names what doesn't.
+    pub fn check(&self) -> Result<(), String> {
+        if self.max_queue == Some(0) {
+            return Err(
+                "max_queue is 0: not even the get that starts the first worker could wait; 1 is the least".into()
+            );
+        }
+        for (name, limit) in [("start_timeout", self.start_timeout), ("stop_timeout", self.stop_timeout)] {
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                return Err(format!("{name} is 0: nothing can start or stop in no time"));
+            }
+        }
+        match self
+            .env
+            .iter()
+            .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
+        {
+            Some((name, _)) => Err(format!("env: {name:?} can't be an environment variable")),
+            None => Ok(()),
+        }
+    }
+
     /// `self`, with what it leaves open taken from `base`. Environment variables of both, those of `self` last.
     #[must_use]
     pub fn over(self, base: &Self) -> Self {

@@ -5,9 +5,10 @@ use super::router::{Route, Router};
 use crate::cli::{AdminAt, PoolAdmin, Serve};
 use hatchery_pool_client::{AppConfig, AppOptions, PoolConfig, Start};
 use hatchery_protocol::config::LogConfig;
+use hatchery_protocol::root::normalised;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,21 +161,6 @@ fn existing(here: &Path, root: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// Absolute and without `.` and `..`; symbolic links stay, because an app is named by its path.
-fn normalised(here: &Path, path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in here.join(path).components() {
-        match component {
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir => {}
-            other => normal.push(other),
-        }
-    }
-    normal
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,13 +172,6 @@ mod tests {
         match Cli::try_parse_from(line).unwrap().verb {
             Verb::Serve(options) => Plan::new(*options, None),
             _ => unreachable!("serve was said"),
-        }
-    }
-
-    #[test]
-    fn a_root_is_made_absolute_without_looking_at_links() {
-        for (path, normal) in [("a/../b", "/here/b"), ("./", "/here"), ("/x//y/", "/x/y"), ("../../..", "/")] {
-            assert_eq!(normalised(Path::new("/here"), Path::new(path)), Path::new(normal));
         }
     }
 

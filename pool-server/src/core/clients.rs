@@ -10,6 +10,7 @@ use hatchery_protocol::door::{FromDoor, ToDoor};
 use hatchery_protocol::memfd;
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::Refusal;
+use hatchery_protocol::root;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -147,7 +148,8 @@ fn status(shell: &Shell, client: ClientId, request: RequestId) {
 }
 
 fn get(shell: &Shell, request: Request, root: Vec<u8>, options: AppOptions, key: Option<String>) {
-    if let Err(why) = check_root(&root) {
+    let sound = root::check(&root).map_err(str::to_owned).and_then(|()| options.check());
+    if let Err(why) = sound {
         let shown = String::from_utf8_lossy(&root);
         return invalid(shell, request.client, RequestId(request.number), &format!("{shown}: {why}"));
     }
@@ -155,20 +157,6 @@ fn get(shell: &Shell, request: Request, root: Vec<u8>, options: AppOptions, key:
     shell.settle_options(&root, options);
     shell.tell(Event::Asked { request, root: root.clone(), wanted, key });
     shell.unsettle_options(&root);
-}
-
-/// An app is named by its absolute, lexically normalised root: two names are two apps.
-fn check_root(root: &[u8]) -> Result<(), &'static str> {
-    let Some(rest) = root.strip_prefix(b"/") else { return Err("an application's root must be an absolute path") };
-    if root.contains(&0) {
-        return Err("a path can't hold a NUL byte");
-    }
-    let normal = rest.is_empty() || rest.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."));
-    if normal {
-        Ok(())
-    } else {
-        Err("an application's root must be normalised: no `.`, `..`, or double or final slash")
-    }
 }
 
 fn invalid(shell: &Shell, client: ClientId, request: RequestId, why: &str) {

@@ -19,6 +19,8 @@ use tokio::net::{UnixDatagram, UnixStream};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long the rest of an answer may take.
+const REST: Duration = Duration::from_secs(1);
 
 /// Asks until it answers; the pool ends the worker, and this with it, when its time is up.
 pub(super) async fn probe(shell: Shell, worker: WorkerId, protocol: SessionProtocol) {
@@ -79,11 +81,20 @@ async fn ask(socket: OwnedFd, protocol: SessionProtocol) -> io::Result<Answer> {
     Ok(if answer.is_empty() {
         Answer::Nothing
     } else if answer.starts_with(beginning) {
+        tokio::task::spawn_local(hear_out(socket));
         Answer::Sound
     } else {
         let came = printable(&String::from_utf8_lossy(answer));
         Answer::Nonsense(format!("{name}: it begins with \"{came}\""))
     })
+}
+
+/// Lets it finish: many servers log an error when nobody reads the rest of their answer. One that would wait for a
+/// further question on this connection learns that there is none.
+async fn hear_out(mut socket: UnixStream) {
+    let _ = socket.shutdown().await;
+    let rest = async { while socket.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
+    let _ = tokio::time::timeout(REST, rest).await;
 }
 
 /// A worker's own `NOTIFY_SOCKET`. Its name is random, and gone when this is dropped.

@@ -7,9 +7,10 @@ use crate::place::{self, AdminSocket, RuntimeFolder};
 use hatchery_protocol::channel::Channel;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::door::{FromDoor, ToDoor};
-use hatchery_protocol::{mark, memfd};
+use hatchery_protocol::{mark, memfd, root};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use rustix::io::{FdFlags, fcntl_setfd};
+use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -130,6 +131,16 @@ fn receive_config(door: &mut Door) -> Result<(PoolConfig, OwnedFd), String> {
 fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &Door) -> Result<Keeper, String> {
     if config.max == 0 {
         return Err("max is 0: a pool needs at least 1 worker process".into());
+    }
+    config.defaults.check()?;
+    for app in &config.apps {
+        let named = |why: String| format!("{}: {why}", String::from_utf8_lossy(&app.root));
+        root::check(&app.root).map_err(|why| named(why.into()))?;
+        app.options.check().map_err(named)?;
+    }
+    if let Some(path) = &config.log.file {
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(|error| format!("the log file {}: {error}", path.display()))?;
     }
     let base = place::base().map_err(|error| error.to_string())?;
     let folder = RuntimeFolder::create(&base, &pool).map_err(|error| error.to_string())?;

@@ -123,6 +123,22 @@ async fn several_clients_at_once_all_get_their_turns() {
     }
 }
 
+// Where the question whether it is ready is answered by an error page, in two writes.
+#[test]
+fn nothing_on_its_way_to_the_first_answer_is_an_error_in_its_log() {
+    if !has("python3", "Python's own keep-alive server") {
+        return;
+    }
+    let app = server();
+    for _ in 0..5 {
+        let mut front = Front::of(app.root(), &[]);
+        front.get("/").ok();
+        front.signal(nix::sys::signal::Signal::SIGTERM);
+        assert!(front.ended().success());
+        assert!(!front.log().contains("Traceback"));
+    }
+}
+
 #[test]
 fn browsers_that_keep_their_connections_do_not_keep_each_other_out() {
     if !has("python3", "Python's own keep-alive server") {

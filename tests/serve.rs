@@ -38,6 +38,12 @@ fn get(front: &Front, path: &str) -> std::thread::JoinHandle<Answer> {
     std::thread::spawn(move || browser.answer())
 }
 
+/// The executable under another name. In a process of its own: what a fork of this one has open for writing can't
+/// be executed.
+fn copy(to: &Path) {
+    assert!(Command::new("cp").arg(HATCHERY).arg(to).status().expect("cp").success());
+}
+
 fn named(name: &str) -> App {
     apps::worker_with("", &[("TEST_NAME", name)])
 }
@@ -324,6 +330,8 @@ fn a_request_whose_worker_died_is_sent_again_only_if_that_does_no_harm() {
     assert_eq!(pids("get"), 2, "once more, and no more");
     let answer = browser.post(&path("post"), "pay");
     assert_eq!((answer.status, pids("post")), (502, 1), "{answer:?}");
+    // Else the next request may meet that one while it dies.
+    front.until("count", 0);
     let put = path("put");
     browser.ask("PUT", &put, "Content-Length: 3\r\n");
     browser.send("abc");
@@ -388,6 +396,25 @@ fn a_killed_keeper_costs_no_request_that_comes_after_it() {
         assert!(front.get("/hello").ok().starts_with("Hello"));
     }
     until_blocking("nothing of the old one is left", || processes::of_pool(&pool).is_empty().then_some(()));
+    assert!(front.end().success());
+}
+
+#[test]
+fn a_pool_is_started_anew_even_if_the_executable_was_replaced() {
+    let folder = front::folder();
+    let own = folder.path().join("hatchery-of-today");
+    copy(&own);
+    let mut command = Command::new(&own);
+    command.args(["serve", "-p", "0"]).current_dir(folder.path()).stdin(Stdio::null());
+    command.env("XDG_RUNTIME_DIR", folder.path());
+    let front = Front::start(command, folder);
+    front.get("/hello").ok();
+    std::fs::remove_file(&own).unwrap();
+    std::fs::write(&own, "something else").unwrap();
+    let keeper = front.keeper();
+    processes::kill(keeper, Signal::SIGKILL);
+    until_blocking("it is gone", || (!processes::lives(keeper)).then_some(()));
+    assert!(front.get("/hello").ok().starts_with("Hello"));
     assert!(front.end().success());
 }
 
@@ -514,7 +541,7 @@ fn it_serves_without_any_privilege() {
     }
     let folder = front::folder();
     let own = folder.path().join("hatchery-copy");
-    std::fs::copy(HATCHERY, &own).unwrap();
+    copy(&own);
     for path in [folder.path(), &own] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }

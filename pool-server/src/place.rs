@@ -6,10 +6,17 @@
 use hatchery_protocol::config::Admin;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// How long a pool that lives may take to say something to whoever opens an admin socket where it has its own.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between a connection that was ended, and the next.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a folder or socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -154,17 +161,32 @@ impl AdminSocket {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let lock = File::open(folder).map_err(because(folder))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|errno| because(folder)(errno.into()))?;
-        match UnixStream::connect(path) {
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(because(path))?;
+        loop {
+            match UnixStream::connect(path) {
+                Ok(pool) if answers(&pool) => return Ok(None),
+                // It ended meanwhile.
+                Ok(_) => thread::sleep(PAUSE),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path).map_err(because(path))?;
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                Err(error) => return Err(because(path)(error)),
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(because(path)(error)),
         }
         let listener = UnixListener::bind(path).map_err(because(path))?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(because(path))?;
         Ok(Some(Self { listener, path: path.to_owned() }))
+    }
+}
+
+/// Whether a pool lives behind this connection. One whose keeper was killed still listens until its core is gone,
+/// and that ends the connection; one that says nothing at all lives, but hangs.
+fn answers(mut pool: &UnixStream) -> bool {
+    let asked = pool.set_read_timeout(Some(PATIENCE)).and_then(|()| pool.write_all(b"help\n"));
+    match asked.and_then(|()| pool.read(&mut [0])) {
+        Ok(read) => read > 0,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
     }
 }
 

@@ -73,7 +73,7 @@ impl Player {
                 let get = self.gets.get_mut(session).ok_or("there was no such get")?;
                 let connection = &self.clients[&get.client];
                 connection.cancel(get);
-                connection.status().map(|_| ())
+                self.heard(connection)
             }
             Step::Close { session, how } => self.close(session, how),
             Step::ClientDies { client } => self.die(client),
@@ -143,8 +143,12 @@ impl Player {
                 open.abandon();
             }
         }
-        // The pool has heard of it then.
-        connection.status().map(|_| ())
+        self.heard(connection)
+    }
+
+    /// The pool has heard then what was said on this connection, unless it has gone, as it was told to.
+    fn heard(&self, connection: &Connection) -> Played {
+        if self.ending { Ok(()) } else { connection.status().map(|_| ()) }
     }
 
     /// Its workers compute for nobody then.

@@ -99,7 +99,6 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
         ToPool::Cancel { request } => shell.tell(Event::Cancelled { request: question(request) }),
         ToPool::Close { session, how } => {
             let session = hatchery_pool::SessionId(session.0);
-            shell.state().labels.remove(&session);
             shell.tell(Event::Closed { client, session, how: translate::close(how) });
         }
         ToPool::Reconnect { request, session } => {
@@ -108,10 +107,11 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
         }
         ToPool::Label { session, text } => {
             let session = hatchery_pool::SessionId(session.0);
-            match shell.state().labels.get_mut(&session) {
-                Some((owner, label)) if *owner == client => *label = text.chars().take(LONGEST_LABEL).collect(),
-                // Over already, or another client's.
-                _ => {}
+            let mut state = shell.state();
+            let mut connections = state.connections.values_mut();
+            // Else it is over already, or another client's.
+            if let Some(connection) = connections.find(|connection| connection.carries(client, session)) {
+                connection.set_label(text.chars().take(LONGEST_LABEL).collect());
             }
         }
         ToPool::Clear { request } => shell.tell(Event::Clear { request: asked(request) }),

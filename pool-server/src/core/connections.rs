@@ -2,7 +2,7 @@
 //! process, which is how the pool takes a session back without anybody's cooperation.
 
 use super::shell::Shell;
-use hatchery_pool::{ConnectionId, Event};
+use hatchery_pool::{ClientId, ConnectionId, Event, SessionId};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
@@ -12,13 +12,36 @@ use tokio::task::AbortHandle;
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: OwnedFd,
+    /// The session that is on it, or was last.
+    session: SessionId,
+    client: ClientId,
+    /// What the client said that session is doing.
+    label: String,
     /// Discards what an abandoned session's worker still writes.
     lingering: Option<AbortHandle>,
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket, lingering: None }
+    pub(super) fn new(socket: OwnedFd, client: ClientId, session: SessionId) -> Self {
+        Self { socket, session, client, label: String::new(), lingering: None }
+    }
+
+    /// It was parked, and carries another session now.
+    pub(super) fn reuse(&mut self, session: SessionId) {
+        self.session = session;
+        self.label.clear();
+    }
+
+    pub(super) fn carries(&self, client: ClientId, session: SessionId) -> bool {
+        (self.client, self.session) == (client, session)
+    }
+
+    pub(super) fn set_label(&mut self, label: String) {
+        self.label = label;
+    }
+
+    pub(super) fn label(&self) -> &str {
+        &self.label
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {

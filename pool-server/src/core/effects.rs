@@ -28,17 +28,13 @@ impl State {
             }
             Effect::Answer { request, answer: Answer::Refused(refusal) } => self.refuse(now, request, &refusal),
             Effect::Revoke { connection, client, session, why } => {
-                self.end_connection(connection, session);
+                self.end_connection(connection);
                 if let Some(why) = translate::ended(why) {
                     let (session, lease) = (client::SessionId(session.0), LeaseId(connection.0));
                     self.send(client, &ToClient::Ended { session, lease, why }, None);
                 }
             }
-            Effect::Release { connection } => {
-                if let Some(connection) = self.connections.remove(&connection) {
-                    connection.end();
-                }
-            }
+            Effect::Release { connection } => self.end_connection(connection),
             Effect::Linger { connection } => {
                 if let Some(abandoned) = self.connections.get_mut(&connection) {
                     abandoned.linger(shell, connection);
@@ -142,11 +138,12 @@ impl State {
         };
         if path == Path::Fresh {
             match address.connect() {
-                Ok(socket) => self.connections.insert(connection, Connection::new(socket)),
+                Ok(socket) => self.connections.insert(connection, Connection::new(socket, request.client, session)),
                 Err(why) => return failed(why),
             };
+        } else if let Some(parked) = self.connections.get_mut(&connection) {
+            parked.reuse(session);
         }
-        self.labels.insert(session, (request.client, String::new()));
         let socket = self.connections.get(&connection).map(Connection::socket);
         self.send(request.client, &message, socket.filter(|_| path == Path::Fresh));
         None
@@ -178,8 +175,7 @@ impl State {
         }
     }
 
-    fn end_connection(&mut self, connection: ConnectionId, session: SessionId) {
-        self.labels.remove(&session);
+    fn end_connection(&mut self, connection: ConnectionId) {
         if let Some(connection) = self.connections.remove(&connection) {
             connection.end();
         }

@@ -5,7 +5,7 @@ use super::connections::Connection;
 use super::outgoing::Outgoing;
 use super::translate;
 use super::workers::{Workers, WorkersError};
-use hatchery_pool::{AppId, ClientId, ConnectionId, Event, Generation, Pool, ReportId, SessionId, Time};
+use hatchery_pool::{AppId, ClientId, ConnectionId, Event, Generation, Pool, ReportId, Time};
 use hatchery_protocol::channel::Sender;
 use hatchery_protocol::client::ToClient;
 use hatchery_protocol::config::PoolConfig;
@@ -44,8 +44,6 @@ pub(super) struct State {
     pub(super) spawner_pid: i32,
     pub(super) clients: HashMap<ClientId, Outgoing<ToClient>>,
     last_client: u64,
-    /// What clients said their sessions are doing.
-    pub(super) labels: HashMap<SessionId, (ClientId, String)>,
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) workers: Workers,
     pub(super) apps: HashMap<AppId, App>,
@@ -79,7 +77,6 @@ impl Shell {
             spawner_pid,
             clients: HashMap::new(),
             last_client: 0,
-            labels: HashMap::new(),
             connections: HashMap::new(),
             workers,
             apps: HashMap::new(),

@@ -1,5 +1,6 @@
 //! The figures that `hatchery status` shows.
 
+use super::connections::Connection;
 use super::shell::State;
 use super::translate;
 use hatchery_pool::{AppSnapshot, AppState, WorkerSnapshot, WorkerState};
@@ -42,14 +43,14 @@ impl State {
     fn worker_status(&self, worker: &WorkerSnapshot) -> WorkerStatus {
         let pid = self.workers.get(worker.id).map_or(0, |process| process.pid);
         let sessions = worker.sessions.iter();
-        let doing = sessions.filter_map(|session| self.labels.get(&session.id));
+        let doing = sessions.filter_map(|session| self.connections.get(&session.connection)).map(Connection::label);
         WorkerStatus {
             id: worker.id.0,
             pid,
             state: worker_state(worker.state).into(),
             generation: worker.generation.0,
             sessions: u32::try_from(worker.sessions.len()).unwrap_or(u32::MAX),
-            doing: doing.map(|(_, label)| label.clone()).filter(|label| !label.is_empty()).collect(),
+            doing: doing.filter(|label| !label.is_empty()).map(String::from).collect(),
             served: worker.served,
             memory_bytes: resident(pid),
             uptime_s: 0.0,

@@ -58,6 +58,13 @@ pub(crate) fn base() -> Result<PathBuf, PlaceError> {
     Ok(path)
 }
 
+/// Waits until no other start looks at what is in this folder; none does until the file is dropped.
+fn hold(folder: &Path) -> Result<File, PlaceError> {
+    let file = File::open(folder).map_err(because(folder))?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|errno| because(folder)(errno.into()))?;
+    Ok(file)
+}
+
 /// The folder of one pool. It is removed when this is dropped; what a killed keeper left behind, the next start
 /// of any pool removes.
 #[derive(Debug)]
@@ -73,6 +80,8 @@ impl RuntimeFolder {
     /// # Errors
     /// When it can't be made.
     pub(crate) fn create(base: &Path, pool: &str) -> Result<Self, PlaceError> {
+        // Two starts at the same time: a folder whose lock is not taken yet looks like one that was left.
+        let _held = hold(base)?;
         remove_leftovers(base);
         let path = base.join(format!("hatchery-{pool}"));
         DirBuilder::new().mode(0o711).create(&path).map_err(because(&path))?;
@@ -159,8 +168,7 @@ impl AdminSocket {
     fn at(path: &Path) -> Result<Option<Self>, PlaceError> {
         // Two starts at the same time: one of them replaces a stale socket, the other finds it live.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let lock = File::open(folder).map_err(because(folder))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| because(folder)(errno.into()))?;
+        let _held = hold(folder)?;
         loop {
             match UnixStream::connect(path) {
                 Ok(pool) if answers(&pool) => return Ok(None),
@@ -193,5 +201,27 @@ fn answers(mut pool: &UnixStream) -> bool {
 impl Drop for AdminSocket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_that_start_at_the_same_time_leave_each_other_their_folders() {
+        let base = tempfile::tempdir().unwrap();
+        std::thread::scope(|threads| {
+            for thread in 0..4 {
+                let base = base.path();
+                threads.spawn(move || {
+                    for start in 0..100 {
+                        let folder = RuntimeFolder::create(base, &format!("{thread}-{start}")).unwrap();
+                        assert!(folder.path().join("lock").exists());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0, "each removes its own");
     }
 }

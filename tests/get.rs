@@ -238,9 +238,7 @@ fn sockets(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 #[tokio::test]
 async fn an_executable_file_is_an_app_of_its_own() {
     let app = apps::with_manifest("command = [\"true\"]\n");
-    let file = app.write("run", &format!("#!/bin/sh\nexec {HATCHERY} demo-app\n"));
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&file, mode).unwrap();
+    let file = app.executable("run", &format!("#!/bin/sh\nexec {HATCHERY} demo-app\n"));
     let server = builder().start().unwrap();
     let client = server.connect().await.unwrap();
     assert!(ask(&client, &file, "/hello").await.starts_with("Hello from worker"));

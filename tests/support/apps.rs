@@ -18,6 +18,16 @@ impl App {
         std::fs::write(&path, content).expect("a test's own file");
         path
     }
+
+    /// The same, executable. Another process writes it: a file that this one had open for writing while another
+    /// thread forked could not be executed for a moment (ETXTBSY).
+    pub fn executable(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.root().join(name);
+        let write = "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"";
+        let status = std::process::Command::new("sh").args(["-c", write, "sh"]).arg(&path).arg(content).status();
+        assert!(status.expect("sh").success());
+        path
+    }
 }
 
 /// An application with this manifest.

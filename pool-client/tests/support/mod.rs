@@ -13,11 +13,9 @@ use hatchery_protocol::{memfd, packet};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendFlags};
 use std::env;
-use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -91,11 +89,13 @@ fn open(
     (door, config, keeper)
 }
 
-/// An executable shell script.
+/// An executable shell script. Another process writes it: a file that this one had open for writing while another
+/// thread forked could not be executed for a moment (ETXTBSY).
 pub fn script(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("pool-server");
-    fs::write(&path, format!("#!/bin/sh\n{text}")).expect("a script");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a script");
+    let write = "printf '#!/bin/sh\\n%s' \"$2\" >\"$1\" && chmod 755 \"$1\"";
+    let status = std::process::Command::new("sh").args(["-c", write, "sh"]).arg(&path).arg(text).status();
+    assert!(status.expect("sh").success());
     path
 }
 

@@ -100,12 +100,15 @@ impl Keeper {
         self.base.path().join("runtime")
     }
 
-    /// A folder with these files.
+    /// A folder with these files. Another process writes them: a file that this one had open for writing while
+    /// another thread forked could not be executed for a moment (ETXTBSY).
     pub(crate) fn app(&self, files: &[(&str, &str)]) -> PathBuf {
         let folder = self.base.path().join(format!("app{}", next()));
         std::fs::create_dir(&folder).unwrap();
         for (name, text) in files {
-            std::fs::write(folder.join(name), text).unwrap();
+            let mut write = std::process::Command::new("sh");
+            write.args(["-c", "printf %s \"$2\" >\"$1\"", "sh"]).arg(folder.join(name)).arg(text);
+            assert!(write.status().unwrap().success());
         }
         folder
     }

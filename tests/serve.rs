@@ -262,6 +262,7 @@ fn who_waits_too_long_is_told_so() {
     let front = Front::of(app.root(), &["--max", "1", "--max-queue-wait", "100ms"]);
     // So that nobody waits for the start any more.
     while front.get("/pid").status == 504 {}
+    front.until("active", 0);
     let open = get(&front, &gate.path());
     front.until("active", 1);
     let refused = front.get("/pid");
@@ -345,6 +346,7 @@ fn a_browser_that_left_keeps_its_worker_only_until_that_has_finished() {
     let gate = Gate::of(&app);
     let front = Front::of(app.root(), &["--max", "1"]);
     let pid = front.get("/pid").ok();
+    front.until("active", 0);
     let mut leaving = front.browser();
     leaving.ask("GET", &gate.path(), "");
     front.until("active", 1);

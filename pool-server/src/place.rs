@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a pool that lives may take to say something to whoever opens an admin socket where it has its own.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -169,10 +169,11 @@ impl AdminSocket {
         // Two starts at the same time: one of them replaces a stale socket, the other finds it live.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let _held = hold(folder)?;
+        let until = Instant::now() + PATIENCE;
         loop {
             match UnixStream::connect(path) {
-                Ok(pool) if answers(&pool) => return Ok(None),
-                // It ended meanwhile.
+                Ok(pool) if answers(&pool) || Instant::now() >= until => return Ok(None),
+                // It is about to end, or is something else.
                 Ok(_) => thread::sleep(PAUSE),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     fs::remove_file(path).map_err(because(path))?;
@@ -207,6 +208,7 @@ impl Drop for AdminSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::BufRead;
 
     #[test]
     fn pools_that_start_at_the_same_time_leave_each_other_their_folders() {
@@ -223,5 +225,52 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0, "each removes its own");
+    }
+
+    /// What listens at `path`, and does this with the first connection.
+    fn at(path: &Path, then: impl FnOnce(UnixListener, UnixStream) + Send + 'static) -> thread::JoinHandle<()> {
+        let listener = UnixListener::bind(path).unwrap();
+        thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            then(listener, stream);
+        })
+    }
+
+    #[test]
+    fn a_pool_that_answers_keeps_its_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let pool = at(&path, |_listener, mut stream| {
+            io::BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            stream.write_all(b"ok\n").unwrap();
+        });
+        assert!(AdminSocket::at(&path).unwrap().is_none());
+        pool.join().unwrap();
+    }
+
+    #[test]
+    fn the_socket_of_one_that_ends_is_waited_for_and_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        // The connection ends a moment before the listener does.
+        let pool = at(&path, |listener, stream| {
+            drop(stream);
+            drop(listener.accept());
+        });
+        let socket = AdminSocket::at(&path).unwrap().expect("it is free");
+        pool.join().unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_takes_connections_and_only_ends_them_is_somebody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::spawn(move || listener.incoming().for_each(drop));
+        assert!(AdminSocket::at(&path).unwrap().is_none());
+        assert!(path.exists());
     }
 }

@@ -369,6 +369,25 @@ fn a_browser_that_left_in_the_middle_of_an_answer_gives_its_worker_back() {
     assert!(front.get("/hello").ok().starts_with("Hello"));
 }
 
+#[test]
+fn an_interim_answer_reaches_the_browser_before_the_final_one_exists() {
+    let app = apps::worker();
+    let gate = Gate::of(&app);
+    let front = Front::of(app.root(), &[]);
+    let mut browser = front.browser();
+    for _ in 0..2 {
+        browser.ask("GET", &gate.path().replace("/until", "/hints"), "");
+        let hints = browser.answer_head();
+        assert_eq!(hints.status, 103);
+        assert_eq!(hints.headers.get("link").map(String::as_str), Some("</style.css>"), "{:?}", hints.headers);
+        assert!(!hints.headers.contains_key("connection"), "{:?}", hints.headers);
+        gate.open();
+        assert_eq!(browser.answer().ok(), "waited");
+    }
+    // Nor does it disturb who can't know of such answers.
+    assert_eq!(front.get("/pid").status, 200);
+}
+
 // B120
 #[test]
 fn a_killed_core_costs_no_request() {

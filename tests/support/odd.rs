@@ -23,6 +23,12 @@ pub fn answer(request: &Request, stream: &mut dyn Stream) -> Then {
     let query = request.query.as_str();
     match request.path.as_str() {
         "/connections" => Then::Text(CONNECTIONS.load(Ordering::Relaxed).to_string()),
+        // An interim answer, and the final one once the file is there.
+        "/hints" => {
+            let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\nConnection: close\r\n\r\n");
+            wait_for(query);
+            Then::Text("waited".into())
+        }
         // Once the file is there: a test decides when.
         "/until" => {
             wait_for(query);

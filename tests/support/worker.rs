@@ -147,10 +147,6 @@ fn answer(request: &Request) -> String {
             std::thread::sleep(Duration::from_millis(request.query.parse().unwrap_or(0)));
             "slept".into()
         }
-        "/until" => {
-            word_of(&[&request.query]);
-            "the word came".into()
-        }
         "/print" => {
             println!("{}", request.query);
             "printed".into()

@@ -2,6 +2,7 @@
 
 use super::forward::Front;
 use super::headers::Peer;
+use super::interim::{Interim, Line};
 use super::listen::{Listener, Stream};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -108,14 +109,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let cut = front.cut.clone();
+    let interim = Interim::new();
+    let line = Line::new(stream, interim.clone());
     let service = service_fn(move |request| {
-        let front = front.clone();
-        async move { Ok::<_, Infallible>(front.answer(peer, request).await) }
+        let (front, interim) = (front.clone(), interim.clone());
+        async move { Ok::<_, Infallible>(front.answer(peer, &interim, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(line), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let served = async {

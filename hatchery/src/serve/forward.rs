@@ -2,6 +2,7 @@
 
 use super::exchange::{self, Failure, Outcome, WorkerBody};
 use super::headers::{self, Peer};
+use super::interim::Interim;
 use super::pages::{Page, wants_html};
 use super::pool::Pool;
 use super::router::{Route, Router};
@@ -41,7 +42,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) async fn answer(&self, peer: Peer, mut request: Request<Incoming>) -> Answer {
+    pub(crate) async fn answer(&self, peer: Peer, interim: &Interim, mut request: Request<Incoming>) -> Answer {
         let begun = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         let html = wants_html(request.headers());
         let on_upgrade = hyper::upgrade::on(&mut request);
@@ -49,7 +50,7 @@ impl Front {
         let answered = async {
             let asked = Asked::of(&head, &self.router)?;
             let source = Source::of(body).await.map_err(|_| unfinished())?;
-            match self.exchange(peer, &head, &asked, &source).await? {
+            match self.exchange(peer, interim, &head, &asked, &source).await? {
                 Outcome::Answer(mut answer) => {
                     *answer.version_mut() = Version::HTTP_11;
                     headers::for_client(answer.headers_mut(), false);
@@ -64,6 +65,7 @@ impl Front {
             }
         };
         let answer = answered.await.unwrap_or_else(|page: Page| page.answer(html).map(Either::Right));
+        interim.end();
         if let Some(begun) = begun {
             let (status, ms) = (answer.status().as_u16(), begun.elapsed().as_secs_f64() * 1000.0);
             tracing::debug!(method = %head.method, path = head.uri.path(), status, ms, "answered");
@@ -76,6 +78,7 @@ impl Front {
     async fn exchange(
         &self,
         peer: Peer,
+        interim: &Interim,
         head: &request::Parts,
         asked: &Asked<'_>,
         source: &Source,
@@ -95,6 +98,10 @@ impl Front {
             *request.uri_mut() = asked.uri.clone();
             *request.headers_mut() =
                 headers::for_worker(head, asked.host.as_ref(), &asked.route.prefix, peer, upgrade.as_ref());
+            let (sends, version) = (interim.clone(), head.version);
+            hyper::ext::on_informational(&mut request, move |answer| {
+                sends.send(version, answer.status(), answer.headers());
+            });
             let failure = match exchange::send(session, &asked.route.root, request, source).await {
                 Ok(Outcome::Switched { .. }) if upgrade.is_none() => {
                     let page = bad_gateway("The application changed the protocol without being asked to.");

@@ -13,6 +13,7 @@ mod accept;
 mod exchange;
 mod forward;
 mod headers;
+mod interim;
 mod limits;
 mod listen;
 mod logging;

@@ -97,10 +97,11 @@ fn search(named: Option<&Path>, surroundings: &Surroundings) -> Result<Executabl
 fn places(surroundings: &Surroundings) -> Vec<PathBuf> {
     let mut places = Vec::new();
     if let Some(folder) = surroundings.program.as_deref().and_then(Path::parent) {
-        places.extend([folder.join("pool-server"), folder.join("hatchery")]);
+        // Of the two `hatchery` can do more: it has the demo app.
+        places.extend([folder.join("hatchery"), folder.join("pool-server")]);
         // Where cargo puts tests and examples, the executables are one up.
         if let (Some("deps" | "examples"), Some(up)) = (folder.file_name().and_then(OsStr::to_str), folder.parent()) {
-            places.extend([up.join("pool-server"), up.join("hatchery")]);
+            places.extend([up.join("hatchery"), up.join("pool-server")]);
         }
         if let Some(up) = folder.parent() {
             places.push(up.join("libexec/hatchery/pool-server"));

@@ -17,7 +17,7 @@ pub enum Refusal {
         retry_after: Option<Duration>,
         why: String,
     },
-    #[error("the application is stopped; `hatchery start` lets it serve again")]
+    #[error("the application is stopped")]
     Stopped,
     #[error("the pool is out of descriptors or memory; raise its limit of open files, or lower its load")]
     Overloaded,

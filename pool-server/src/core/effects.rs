@@ -169,8 +169,9 @@ impl State {
         match outgoing.send(message, &descriptors) {
             Ok(()) | Err(SendError::Closed) => {}
             Err(error) => {
-                tracing::warn!(client = client.0, "given up: {error}");
-                outgoing.give_up();
+                if outgoing.give_up() {
+                    tracing::warn!(client = client.0, "given up: {error}");
+                }
             }
         }
     }

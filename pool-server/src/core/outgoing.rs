@@ -2,7 +2,7 @@
 
 use hatchery_protocol::channel::{SendError, Sender};
 use hatchery_protocol::codec::{self, Message};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -22,11 +22,18 @@ struct Queue<S> {
     /// Sends what waits, while anything does.
     flush: RefCell<Option<AbortHandle>>,
     given_up: Notify,
+    is_given_up: Cell<bool>,
 }
 
 impl<S: Message + 'static> Outgoing<S> {
     pub(super) fn new(sender: Sender<S>) -> Self {
-        Self(Rc::new(Queue { sender, waiting: RefCell::default(), flush: RefCell::default(), given_up: Notify::new() }))
+        Self(Rc::new(Queue {
+            sender,
+            waiting: RefCell::default(),
+            flush: RefCell::default(),
+            given_up: Notify::new(),
+            is_given_up: Cell::new(false),
+        }))
     }
 
     /// Sends, or queues. An error means that the receiver is gone or has to be given up.
@@ -55,9 +62,10 @@ impl<S: Message + 'static> Outgoing<S> {
 }
 
 impl<S> Outgoing<S> {
-    /// Lets whoever waits for [`given_up`](Self::given_up) end the receiver.
-    pub(super) fn give_up(&self) {
+    /// Lets whoever waits for [`given_up`](Self::given_up) end the receiver. True the first time.
+    pub(super) fn give_up(&self) -> bool {
         self.0.given_up.notify_one();
+        !self.0.is_given_up.replace(true)
     }
 
     pub(super) async fn given_up(&self) {

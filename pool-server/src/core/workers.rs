@@ -353,7 +353,10 @@ impl Worker {
                     "its start command ended at once, with exit status 0".into(),
                     "a worker must stay in the foreground and serve until it gets TERM: don't let it daemonize",
                 ),
-                exit => (format!("its start command ended before it was ready, with {exit}"), "see its output"),
+                exit => (
+                    format!("its start command ended before it was ready, with {exit}"),
+                    "its last output should say why",
+                ),
             },
         };
         SpawnReport { exit: Some(exit), ..self.report(SpawnStep::Ready, problem, remedy) }

@@ -4,7 +4,7 @@
 use super::link::{Link, ends};
 use super::workers;
 use crate::{Roles, Spawner};
-use hatchery_protocol::channel::ReceiveError;
+use hatchery_protocol::channel::{ReceiveError, SendError};
 use hatchery_protocol::codec::Message;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::mark;
@@ -28,8 +28,13 @@ pub(super) struct Role<S, R> {
 impl<S: Message, R: Message> Role<S, R> {
     /// Sends now or as soon as there is room.
     pub(super) fn tell(&mut self, message: &S, descriptors: Vec<OwnedFd>) {
-        if !self.failed && self.link.send(message, descriptors).is_err() {
-            self.fail(Some("it does not read its link"));
+        if self.failed {
+            return;
+        }
+        match self.link.send(message, descriptors) {
+            Ok(()) => {}
+            Err(SendError::Closed) => self.fail(None),
+            Err(error) => self.fail(Some(&error.to_string())),
         }
     }
 
@@ -78,7 +83,7 @@ pub(super) fn clean_environment() -> impl Iterator<Item = (OsString, OsString)> 
         "TMPDIR",
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
-        "RUST_LOG",
+        "HATCHERY_LOG",
         "RUST_BACKTRACE",
         // A pool inside a worker of another pool ends with that worker.
         mark::WORKER,

@@ -331,7 +331,9 @@ impl Keeper {
     fn restart_spawner(&mut self) -> Result<(), End> {
         let exit = workers::reap(self.spawner.pid);
         if self.spawner_deaths.too_many() {
-            return Err(End::Failed(format!("the spawner ended {RESTARTS} times within a minute, last with {exit}")));
+            return Err(End::Failed(format!(
+                "the spawner ended more than {RESTARTS} times within a minute, last with {exit}"
+            )));
         }
         eprintln!("pool-server: the spawner ended with {exit}; it is started anew");
         self.end_unborn();

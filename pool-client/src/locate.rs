@@ -151,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let surroundings = around(folder.path());
         // From the last place to the first: each one found wins over those before.
-        for name in ["path/hatchery", "libexec/hatchery/pool-server", "bin/hatchery", "bin/pool-server"] {
+        for name in ["path/hatchery", "libexec/hatchery/pool-server", "bin/pool-server", "bin/hatchery"] {
             let path = place(folder.path(), name);
             assert_eq!(search(None, &surroundings).unwrap().path, path);
         }

@@ -34,6 +34,8 @@ pub(crate) struct Machine<C> {
     next_request: u64,
     asked: BTreeMap<RequestId, Asked<C>>,
     sessions: BTreeMap<SessionId, Option<Ended>>,
+    /// Why sessions of earlier channels ended, as far as the pool had said so and their holders have not closed them.
+    last_words: BTreeMap<(u64, SessionId), Ended>,
     parked: BTreeMap<LeaseId, C>,
     outbox: VecDeque<Vec<u8>>,
     discarded: Vec<C>,
@@ -122,6 +124,7 @@ impl<C> Machine<C> {
             next_request: 1,
             asked: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            last_words: BTreeMap::new(),
             parked: BTreeMap::new(),
             outbox: VecDeque::new(),
             discarded: Vec::new(),
@@ -241,8 +244,8 @@ impl<C> Machine<C> {
     /// Why the pool ended a session that its holder has not closed.
     pub(crate) fn ended(&self, name: Name) -> Option<Ended> {
         if name.epoch != self.epoch {
-            // Its channel is gone, and so are the workers of that core.
-            return Some(Ended::WorkerGone);
+            // Its channel is gone, and so are the workers of that core, if the pool did not give a reason before.
+            return Some(self.last_words.get(&(name.epoch, name.session)).copied().unwrap_or(Ended::WorkerGone));
         }
         *self.sessions.get(&name.session)?
     }
@@ -254,6 +257,8 @@ impl<C> Machine<C> {
     fn forget_session(&mut self, name: Name) {
         if name.epoch == self.epoch {
             self.sessions.remove(&name.session);
+        } else {
+            self.last_words.remove(&(name.epoch, name.session));
         }
     }
 
@@ -377,9 +382,10 @@ impl<C> Machine<C> {
     /// There is no channel any more, and none of its sessions. What is unanswered waits for [`Machine::resume`] or
     /// [`Machine::give_up`], unless the pool ended the channel with words, or broke it.
     pub(crate) fn lost(&mut self, loss: Loss) {
+        let said = mem::take(&mut self.sessions).into_iter();
+        self.last_words.extend(said.filter_map(|(session, why)| Some(((self.epoch, session), why?))));
         self.epoch += 1;
         self.connected = false;
-        self.sessions.clear();
         self.discarded.extend(mem::take(&mut self.parked).into_values());
         self.outbox.clear();
         for asked in self.asked.values_mut() {

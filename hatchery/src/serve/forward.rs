@@ -208,7 +208,10 @@ impl<'a> Asked<'a> {
 fn check_protocol(session: &Session) -> Result<(), Page> {
     match session.protocol() {
         SessionProtocol::Http => Ok(()),
-        other => Err(bad_gateway(format!("The application speaks {other:?}, which is not served yet."))),
+        other => {
+            let name = format!("{other:?}").to_lowercase();
+            Err(bad_gateway(format!("The application speaks the protocol {name}, which is not served yet.")))
+        }
     }
 }
 

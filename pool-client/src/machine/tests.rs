@@ -211,6 +211,18 @@ fn a_session_that_the_pool_ended_is_not_closed_again() {
 }
 
 #[test]
+fn the_reason_a_session_ended_outlives_its_channel() {
+    let mut client = client();
+    let (told, untold) = (open(&mut client, 1, 10), open(&mut client, 2, 11));
+    tell(&mut client, &ended(1, 10, Ended::PoolEnding)).unwrap();
+    client.lost(Loss::Closed);
+    assert_eq!(client.ended(told), Some(Ended::PoolEnding));
+    assert_eq!(client.ended(untold), Some(Ended::WorkerGone));
+    client.close(told, How::Abandoned, None);
+    assert_eq!(client.ended(told), Some(Ended::WorkerGone), "nothing is kept of what is closed");
+}
+
+#[test]
 fn a_lease_that_the_pool_ended_is_discarded() {
     let mut client = client();
     let name = open(&mut client, 1, 10);

@@ -78,7 +78,7 @@ pub enum Event {
         worker: WorkerId,
         exit: Exit,
     },
-    /// The memory of a worker was measured (issue on a worker's life).
+    /// The memory of a worker was measured.
     Sampled {
         worker: WorkerId,
         memory_bytes: u64,

@@ -33,13 +33,19 @@ impl ReceiveError {
     }
 }
 
+impl From<io::Error> for ReceiveError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // The peer closed with messages of ours unread.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
+}
+
 impl From<Errno> for ReceiveError {
     fn from(errno: Errno) -> Self {
-        match errno {
-            // The peer closed with messages of ours unread.
-            Errno::CONNRESET | Errno::PIPE | Errno::NOTCONN => Self::Closed,
-            other => Self::Io(other.into()),
-        }
+        io::Error::from(errno).into()
     }
 }
 
@@ -152,13 +158,12 @@ impl<S: Message, R: Message> Channel<S, R> {
     /// [`ReceiveError`]; [`DecodeError::Version`] when the peer speaks another wire version.
     pub fn receive_hello(&mut self) -> Result<Hello, ReceiveError> {
         let (len, _) = self.receive_packet()?;
-        let (hello, wire) = Hello::decode(&self.buffer[..len])?;
-        if wire == crate::WIRE { Ok(hello) } else { Err(DecodeError::Version { theirs: wire }.into()) }
+        Ok(Hello::check(&self.buffer[..len])?)
     }
 
     fn receive_packet(&mut self) -> Result<(usize, Vec<OwnedFd>), ReceiveError> {
         self.buffer.resize(MAX_PACKET, 0);
-        receive_packet(&self.socket, &mut self.buffer, RecvFlags::empty())
+        judge(packet::receive(&self.socket, &mut self.buffer, RecvFlags::empty())?)
     }
 
     /// The socket itself.
@@ -174,12 +179,8 @@ impl<S, R> AsFd for Channel<S, R> {
     }
 }
 
-fn receive_packet(
-    socket: impl AsFd,
-    buffer: &mut [u8],
-    flags: RecvFlags,
-) -> Result<(usize, Vec<OwnedFd>), ReceiveError> {
-    let received = packet::receive(socket, buffer, flags)?;
+/// A packet that can be trusted to be whole: its length, and its descriptors.
+fn judge(received: packet::Received) -> Result<(usize, Vec<OwnedFd>), ReceiveError> {
     if received.truncated {
         return Err(DecodeError::Truncated.into());
     }
@@ -208,11 +209,11 @@ pub use asynchronous::{Receiver, Sender, split};
 
 #[cfg(feature = "async")]
 mod asynchronous {
+    use super::judge;
     use super::{
         Arc, AsRawFd, BorrowedFd, Hello, MAX_PACKET, Message, OwnedFd, PhantomData, ReceiveError, RecvFlags, SendError,
         SendFlags, codec, io, packet,
     };
-    use crate::codec::DecodeError;
     use sendfd::SendWithFd;
     use tokio::io::Interest;
     use tokio::net::UnixStream;
@@ -261,28 +262,13 @@ mod asynchronous {
             Ok(codec::decode(&self.buffer[..len], descriptors)?)
         }
 
-        /// The next message if it is here already.
-        ///
-        /// # Errors
-        /// [`ReceiveError`], with [`ReceiveError::would_block`] when there is none.
-        pub fn try_receive(&mut self) -> Result<(R, Vec<OwnedFd>), ReceiveError> {
-            self.buffer.resize(MAX_PACKET, 0);
-            let Self { socket, buffer, .. } = self;
-            let received = socket.try_io(Interest::READABLE, || {
-                packet::receive(socket.as_ref(), buffer, RecvFlags::DONTWAIT).map_err(io::Error::from)
-            });
-            let (len, descriptors) = judge(received)?;
-            Ok(codec::decode(&self.buffer[..len], descriptors)?)
-        }
-
         /// Waits for the peer's greeting, which any version can read.
         ///
         /// # Errors
         /// [`ReceiveError`]; [`DecodeError::Version`] when the peer speaks another wire version.
         pub async fn receive_hello(&mut self) -> Result<Hello, ReceiveError> {
             let (len, _) = self.receive_packet().await?;
-            let (hello, wire) = Hello::decode(&self.buffer[..len])?;
-            if wire == crate::WIRE { Ok(hello) } else { Err(DecodeError::Version { theirs: wire }.into()) }
+            Ok(Hello::check(&self.buffer[..len])?)
         }
 
         async fn receive_packet(&mut self) -> Result<(usize, Vec<OwnedFd>), ReceiveError> {
@@ -293,7 +279,7 @@ mod asynchronous {
                     packet::receive(socket.as_ref(), buffer, RecvFlags::DONTWAIT).map_err(io::Error::from)
                 })
                 .await;
-            judge(received)
+            judge(received?)
         }
 
         /// The peer's process when the channel was made.
@@ -305,32 +291,7 @@ mod asynchronous {
         }
     }
 
-    fn judge(received: io::Result<packet::Received>) -> Result<(usize, Vec<OwnedFd>), ReceiveError> {
-        let received = received.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => {
-                ReceiveError::Closed
-            }
-            _ => ReceiveError::Io(error),
-        })?;
-        if received.truncated {
-            return Err(DecodeError::Truncated.into());
-        }
-        if received.len == 0 {
-            return Err(ReceiveError::Closed);
-        }
-        Ok((received.len, received.descriptors))
-    }
-
     impl<S: Message> Sender<S> {
-        /// Sends without waiting.
-        ///
-        /// # Errors
-        /// [`SendError::Full`] when the peer does not keep up; the message is not sent then.
-        pub fn try_send(&self, message: &S, descriptors: &[BorrowedFd<'_>]) -> Result<(), SendError> {
-            debug_assert_eq!(message.descriptors(), descriptors.len());
-            self.try_send_packet(&codec::encode(message)?, descriptors)
-        }
-
         /// Sends an encoded message without waiting. With descriptors only in a program that ignores `SIGPIPE`.
         ///
         /// # Errors

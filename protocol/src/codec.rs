@@ -74,6 +74,15 @@ impl Hello {
         bytes
     }
 
+    /// Reads a packet that must be of our own wire version.
+    ///
+    /// # Errors
+    /// When it is no `Hello`, or [`DecodeError::Version`].
+    pub fn check(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (hello, wire) = Self::decode(bytes)?;
+        if wire == WIRE { Ok(hello) } else { Err(DecodeError::Version { theirs: wire }) }
+    }
+
     /// Reads a packet of any version.
     ///
     /// # Errors

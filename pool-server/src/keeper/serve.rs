@@ -6,7 +6,7 @@ use super::workers::{self, Process};
 use crate::Roles;
 use crate::place::{AdminSocket, RuntimeFolder};
 use hatchery_protocol::config::PoolConfig;
-use hatchery_protocol::link::{AppNumber, FromKeeper, FromSpawner, ToKeeper, ToSpawner};
+use hatchery_protocol::link::{FromKeeper, FromSpawner, ToKeeper, ToSpawner};
 use hatchery_protocol::mark;
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -252,9 +252,7 @@ impl Keeper {
                 worker.0
             }
         };
-        if self.book.is_current(number) {
-            self.core.tell(&FromKeeper::Spawner(message), descriptors);
-        }
+        self.answer(number, message, descriptors);
         // It may have ended before this told its name.
         self.signals.child = true;
     }
@@ -278,14 +276,14 @@ impl Keeper {
             })
         };
         for app in std::mem::take(&mut self.book.inspecting) {
-            self.answer(app, FromSpawner::InspectFailed { app, report: report(SpawnStep::Inspect) });
+            self.answer(app.0, FromSpawner::InspectFailed { app, report: report(SpawnStep::Inspect) }, Vec::new());
         }
         for worker in self.book.workers.numbers() {
             match self.book.workers.get(worker) {
                 Some(Process::Asked) => {
                     self.book.workers.remove(worker);
                     let failed = FromSpawner::SpawnFailed { worker, report: report(SpawnStep::Prepare) };
-                    self.answer(AppNumber(worker.0), failed);
+                    self.answer(worker.0, failed, Vec::new());
                 }
                 Some(Process::Runs { pid, place: Some(place), finding: true }) => {
                     let find = ToSpawner::Find { worker, pid: *pid, place: place.clone() };
@@ -296,9 +294,10 @@ impl Keeper {
         }
     }
 
-    fn answer(&mut self, number: AppNumber, message: FromSpawner) {
-        if self.book.is_current(number.0) {
-            self.core.tell(&FromKeeper::Spawner(message), Vec::new());
+    /// Passes on what concerns the present core.
+    fn answer(&mut self, number: u64, message: FromSpawner, descriptors: Vec<OwnedFd>) {
+        if self.book.is_current(number) {
+            self.core.tell(&FromKeeper::Spawner(message), descriptors);
         }
     }
 

@@ -49,11 +49,11 @@ pub(crate) struct Serve {
     #[arg(value_name = "ROOT")]
     pub(crate) root: Option<PathBuf>,
 
-    /// Serve ROOT for this host, below this path; the longest match wins [repeatable]
+    /// Serve ROOT for this host, below this path; the longest match wins (repeatable)
     #[arg(long = "app", value_name = "[HOST][/PATH]=ROOT")]
     pub(crate) apps: Vec<String>,
 
-    /// Where to listen: ADDRESS:PORT, :PORT (every address) or unix:PATH [repeatable] [default: 127.0.0.1:8080]
+    /// Where to listen: ADDRESS:PORT, :PORT (every address) or unix:PATH (repeatable) [default: 127.0.0.1:8080]
     #[arg(long, env = "HATCHERY_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
     pub(crate) listen: Vec<String>,
 
@@ -98,7 +98,7 @@ pub(crate) struct Serve {
     #[arg(long, short, env = "HATCHERY_ENVIRONMENT", value_name = "NAME", value_parser = environment)]
     pub(crate) environment: Option<String>,
 
-    /// An environment variable of the workers [repeatable]
+    /// An environment variable of the workers (repeatable)
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
 

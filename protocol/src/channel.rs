@@ -265,7 +265,7 @@ mod asynchronous {
         /// Waits for the peer's greeting, which any version can read.
         ///
         /// # Errors
-        /// [`ReceiveError`]; [`DecodeError::Version`] when the peer speaks another wire version.
+        /// [`ReceiveError`]; [`DecodeError::Version`](crate::codec::DecodeError::Version) when the peer speaks another wire version.
         pub async fn receive_hello(&mut self) -> Result<Hello, ReceiveError> {
             let (len, _) = self.receive_packet().await?;
             Ok(Hello::check(&self.buffer[..len])?)

@@ -1,6 +1,6 @@
 //! One app: its limits, and what is known about its code.
 
-use crate::effect::{Invalid, Refusal};
+use crate::effect::{Disabling, Invalid, Refusal};
 use crate::ids::Generation;
 use crate::settings::{AppSettings, Plan, Wanted};
 use std::num::NonZeroU32;
@@ -92,7 +92,7 @@ impl App {
         } else if self.stopped {
             Some(Refusal::Stopped)
         } else {
-            self.disabled.clone().map(|why| Refusal::Disabled { until: None, why })
+            self.disabled.clone().map(|why| Refusal::Disabled { until: None, why: Disabling::Operator(why) })
         }
     }
 

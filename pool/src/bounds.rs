@@ -9,8 +9,8 @@ use std::time::Duration;
 pub(crate) fn beyond(given: &Settings, known: Option<&App>, root: &[u8], wanted: &Wanted) -> Option<Beyond> {
     let own = known.filter(|app| app.origin == Origin::Operator).map(|app| &app.settings);
     let limits = own.unwrap_or(&given.defaults);
-    if wanted.changes_start && (own.is_some() || is_served(given, root)) {
-        return Some(Beyond::Start);
+    if let Some(name) = wanted.operators.filter(|_| own.is_some() || is_served(given, root)) {
+        return Some(Beyond::Operators(name));
     }
     beyond_app(given, own, root, &wanted.applied_to(limits))
 }
@@ -54,6 +54,10 @@ fn wider(settings: &AppSettings, given: &AppSettings) -> Option<&'static str> {
         ("drain_timeout", settings.drain_timeout > given.drain_timeout),
         ("stop_timeout", settings.stop_timeout > given.stop_timeout),
         ("linger", settings.linger > given.linger),
+        ("max_requests", longest(settings.max_requests) > longest(given.max_requests)),
+        ("max_lifetime", longest(settings.max_lifetime) > longest(given.max_lifetime)),
+        ("max_memory", longest(settings.max_memory) > longest(given.max_memory)),
+        ("max_request_time", longest(settings.max_request_time) > longest(given.max_request_time)),
     ];
     wider.into_iter().find(|&(_, wider)| wider).map(|(name, _)| name)
 }
@@ -83,6 +87,11 @@ impl Wanted {
             drain_timeout: self.drain_timeout.unwrap_or(given.drain_timeout),
             stop_timeout: self.stop_timeout.unwrap_or(given.stop_timeout),
             linger: self.linger.unwrap_or(given.linger),
+            max_requests: self.max_requests.unwrap_or(given.max_requests),
+            max_lifetime: self.max_lifetime.unwrap_or(given.max_lifetime),
+            max_memory: self.max_memory.unwrap_or(given.max_memory),
+            max_request_time: self.max_request_time.unwrap_or(given.max_request_time),
+            ..given.clone()
         }
     }
 }

@@ -78,15 +78,26 @@ pub enum Effect {
     Dump {
         worker: WorkerId,
     },
-    /// Ask a worker whether it lives.
+    /// Ask a worker whether it lives, over a connection of its own. Answered by `Pinged`, unless `EndPing` comes
+    /// first.
     Ping {
         worker: WorkerId,
-        connection: ConnectionId,
     },
-    /// Measure a worker's memory.
+    /// Drop the connection of a ping: its answer came too late, or its worker leaves.
+    EndPing {
+        worker: WorkerId,
+    },
+    /// Measure a worker's resident memory, as cheaply as can be. Answered by `Sampled`, or not at all.
     Sample {
         worker: WorkerId,
     },
+    /// Look at a worker closely: memory of its tree, state, where it waits. Answered by `Examined`; who waits for
+    /// that does not wait for ever.
+    Examine {
+        worker: WorkerId,
+    },
+    /// A worker is gone, or could not be started, and not in peace: keep what is known of it.
+    Record(Box<Passing>),
     /// Import an app once, for workers to fork from.
     Preload {
         app: AppId,
@@ -124,13 +135,53 @@ pub enum Path {
 pub enum Refusal {
     SpawnFailed(ReportId),
     QueueFull { limit: u32, scope: Scope },
-    Disabled { until: Option<Time>, why: String },
+    Disabled { until: Option<Time>, why: Disabling },
     Stopped,
     Overloaded,
     ShuttingDown,
     TimedOut { waited: Duration },
     NotAllowed(Beyond),
     Invalid(Invalid),
+}
+
+/// Why an app is disabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disabling {
+    Operator(String),
+    /// The breaker: so many failures within its window, without a session that ended in peace between them.
+    Failures {
+        count: u32,
+        last: Failure,
+    },
+}
+
+/// What the breaker counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An app root couldn't be inspected, or a worker not be started.
+    Start(ReportId),
+    /// A ready worker ended by itself.
+    Crash(Exit),
+}
+
+/// The end of a worker that did not leave in peace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passing {
+    pub app: AppId,
+    pub worker: WorkerId,
+    pub generation: Generation,
+    /// What it was told to leave for; `None`: it was told nothing.
+    pub why: Option<StopReason>,
+    /// It had to be killed.
+    pub killed: bool,
+    /// `None`: it never had a process.
+    pub exit: Option<Exit>,
+    /// The report of its failed start.
+    pub report: Option<ReportId>,
+    pub age: Duration,
+    pub served: u64,
+    /// Sessions it had when it was given up, or when it died, with their ages.
+    pub sessions: Vec<(SessionId, ClientId, Duration)>,
 }
 
 /// What a limit counts.
@@ -145,8 +196,8 @@ pub enum Scope {
 pub enum Beyond {
     /// The root is neither registered nor under `apps_under`.
     Root,
-    /// How the app is started.
-    Start,
+    /// A setting that is the operator's alone; its name.
+    Operators(&'static str),
     /// A larger limit than the operator's; the name of the setting.
     Limit(&'static str),
 }
@@ -226,6 +277,8 @@ pub enum StopReason {
     MaxMemory,
     RequestTimedOut,
     PingFailed,
+    /// It is starting, and the breaker opened.
+    BreakerOpened,
     OldGeneration,
     Retired,
     AppStopped,
@@ -250,6 +303,8 @@ pub enum Gate {
     Reserved,
     /// Switched off by the operator or the breaker.
     Disabled,
+    /// The breaker lets one start at a time be tried.
+    Trying,
     Stopped,
     /// A staged update is being swapped in.
     Swapping,
@@ -283,10 +338,42 @@ pub enum Notice {
         worker: Option<WorkerId>,
         report: ReportId,
     },
-    /// The workers kept at least are as many as the pool's limit, or more.
+    /// The workers kept at least are as many as the pool's limit, or more. Said once, until it holds no longer.
     MinAboveMax {
+        apps: Vec<AppId>,
         min_total: u32,
         max: u32,
+    },
+    /// The operator registered more apps than can have a worker at the same time.
+    MoreAppsThanMax {
+        apps: Vec<AppId>,
+        max: u32,
+    },
+    /// An app is disabled until then, when the next `get` tries again.
+    BreakerOpened {
+        app: AppId,
+        until: Time,
+        why: Disabling,
+    },
+    /// A session of an app that was disabled ended in peace.
+    BreakerClosed {
+        app: AppId,
+    },
+    /// A worker is to be replaced.
+    Recycling {
+        worker: WorkerId,
+        why: StopReason,
+    },
+    /// A worker that was to replace another could not be started; the other goes on, and the next try is not
+    /// before then.
+    RecyclingPaused {
+        app: AppId,
+        until: Time,
+    },
+    /// A worker did not answer a ping.
+    PingMissed {
+        worker: WorkerId,
+        in_a_row: u32,
     },
     /// The retry of `min` workers waits after a failed start.
     MinPaused {

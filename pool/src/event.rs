@@ -78,12 +78,18 @@ pub enum Event {
         worker: WorkerId,
         exit: Exit,
     },
-    /// The memory of a worker was measured.
+    /// The resident memory of a worker: never less than what an examination finds.
     Sampled {
         worker: WorkerId,
-        memory_bytes: u64,
+        resident_bytes: u64,
     },
-    /// A ping was answered, or not.
+    /// A running worker was looked at closely. `memory_bytes`: of its whole process tree; `None` if it can't be
+    /// read.
+    Examined {
+        worker: WorkerId,
+        memory_bytes: Option<u64>,
+    },
+    /// A ping was answered, or surely won't be.
     Pinged {
         worker: WorkerId,
         alive: bool,
@@ -163,6 +169,8 @@ pub enum Event {
     Reloaded {
         settings: Box<Settings>,
     },
+    /// Every app of the operator's configuration is added: what was said of it as a whole is judged.
+    Configured,
     /// The door is closed and every client is gone, or the pool was told to go: no new sessions; workers
     /// drain for at most `grace` (none: nobody is left to read an answer) and leave.
     Ending {
@@ -201,6 +209,20 @@ pub enum ConnectFailure {
 pub enum Exit {
     Status(i32),
     Signal(i32),
+    /// The kernel killed it for want of memory.
+    OutOfMemory,
+}
+
+impl Exit {
+    /// Whether somebody else ended it: these signals a program does not get for what it did itself.
+    #[expect(dead_code, reason = "the breaker asks")]
+    pub(crate) fn is_from_outside(self) -> bool {
+        const HUP: i32 = 1;
+        const INT: i32 = 2;
+        const KILL: i32 = 9;
+        const TERM: i32 = 15;
+        matches!(self, Self::Signal(HUP | INT | KILL | TERM))
+    }
 }
 
 /// How old workers leave at a restart.

@@ -60,7 +60,10 @@ mod view;
 #[cfg(feature = "scenarios")]
 pub mod scenario;
 
-pub use effect::{Answer, Beyond, Effect, EndReason, Gate, Invalid, Notice, Path, Refusal, Scope, StopReason};
+pub use effect::{
+    Answer, Beyond, Disabling, Effect, EndReason, Failure, Gate, Invalid, Notice, Passing, Path, Refusal, Scope,
+    StopReason,
+};
 pub use event::{Close, ConnectFailure, Event, Exit, RestartMode};
 pub use ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};
 pub use pool::Pool;

@@ -3,7 +3,7 @@
 use crate::app::{App, Origin};
 use crate::book::Use;
 use crate::bounds::{self, longest, longest_idle};
-use crate::effect::{Beyond, EndReason, Invalid, Notice, Refusal, StopReason};
+use crate::effect::{Beyond, Disabling, EndReason, Invalid, Notice, Refusal, StopReason};
 use crate::ids::{AppId, Request, SessionId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::roster;
@@ -148,7 +148,7 @@ impl Pool {
         if let Some(app) = self.apps.get_mut(&id) {
             app.disabled = Some(why.to_owned());
         }
-        self.refuse_waiters(id, &Refusal::Disabled { until: None, why: why.to_owned() });
+        self.refuse_waiters(id, &Refusal::Disabled { until: None, why: Disabling::Operator(why.to_owned()) });
         self.done(request);
     }
 
@@ -181,10 +181,12 @@ impl Pool {
 
     /// Workers that are always kept leave no room for apps that have none.
     pub(crate) fn warn_of_min(&mut self) {
-        let min_total = self.apps.values().fold(0u32, |sum, app| sum.saturating_add(app.settings.min));
+        let with_min = || self.apps.iter().filter(|(_, app)| app.settings.min > 0);
+        let min_total = with_min().fold(0u32, |sum, (_, app)| sum.saturating_add(app.settings.min));
         let max = self.settings.max.get();
         if min_total >= max {
-            self.notice(Notice::MinAboveMax { min_total, max });
+            let apps = with_min().map(|(&id, _)| id).collect();
+            self.notice(Notice::MinAboveMax { apps, min_total, max });
         }
     }
 

@@ -113,7 +113,9 @@ impl Pool {
             | Event::Sampled { .. }
             | Event::Pinged { .. }
             | Event::FilesChanged { .. }
-            | Event::SwapDone { .. } => {}
+            | Event::SwapDone { .. }
+            | Event::Examined { .. }
+            | Event::Configured => {}
         }
         self.settle(now);
         std::mem::take(&mut self.effects)

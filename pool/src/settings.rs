@@ -1,6 +1,6 @@
 //! Every limit the pool keeps, with its default.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 /// The limits of the whole pool. All are the operator's.
@@ -12,7 +12,7 @@ pub struct Settings {
     pub max_queue_total: u32,
     /// Workers starting at the same time.
     pub max_starting: NonZeroU32,
-    /// How far above `max` a replacement may go.
+    /// How far above `max`, and above an app's own limit, a replacement may go.
     pub surge: u32,
     /// How old a waiter of an app without a serving worker must be before a busy worker of another app is drained for it.
     pub fair_wait: Duration,
@@ -50,6 +50,8 @@ pub struct AppSettings {
     pub max_per_app: Option<NonZeroU32>,
     /// Workers kept alive once the app was asked for.
     pub min: u32,
+    /// Keep `min` workers from the start.
+    pub prestart: bool,
     /// Sessions at once in one worker; `None`: what the app's plan says.
     pub concurrency: Option<Concurrency>,
     /// An idle worker leaves after this; `None`: never.
@@ -66,6 +68,26 @@ pub struct AppSettings {
     pub stop_timeout: Duration,
     /// How long an abandoned session may keep its slot while the worker finishes computing for nobody.
     pub linger: Duration,
+    /// A worker is replaced after this many sessions.
+    pub max_requests: Option<NonZeroU64>,
+    /// A worker is replaced at this age.
+    pub max_lifetime: Option<Duration>,
+    /// A worker is replaced when its process tree uses this much memory, in bytes.
+    pub max_memory: Option<NonZeroU64>,
+    /// A session is ended after this, and its worker leaves.
+    pub max_request_time: Option<Duration>,
+    /// How often each worker is asked whether it lives.
+    pub ping_interval: Option<Duration>,
+    /// How long it may take to answer.
+    pub ping_timeout: Duration,
+    /// A worker is replaced after this many unanswered pings in a row.
+    pub ping_failures: NonZeroU32,
+    /// Failures after which the app is disabled for a while.
+    pub breaker_failures: Option<NonZeroU32>,
+    /// The time within which they count.
+    pub breaker_window: Duration,
+    /// Whether a worker is asked for its stacks before it is killed.
+    pub dump: bool,
 }
 
 impl Default for AppSettings {
@@ -73,6 +95,7 @@ impl Default for AppSettings {
         Self {
             max_per_app: None,
             min: 0,
+            prestart: false,
             concurrency: None,
             max_idle: Some(Duration::from_secs(300)),
             max_queue: 100,
@@ -81,6 +104,16 @@ impl Default for AppSettings {
             drain_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(60),
+            max_requests: None,
+            max_lifetime: None,
+            max_memory: None,
+            max_request_time: None,
+            ping_interval: None,
+            ping_timeout: Duration::from_secs(5),
+            ping_failures: NonZeroU32::new(3).expect("3 is not zero"),
+            breaker_failures: NonZeroU32::new(5),
+            breaker_window: Duration::from_secs(300),
+            dump: false,
         }
     }
 }
@@ -127,9 +160,14 @@ pub struct Wanted {
     pub drain_timeout: Option<Duration>,
     pub stop_timeout: Option<Duration>,
     pub linger: Option<Duration>,
-    /// The client also wants to say how the app is started (environment, start command): a change of what
-    /// runs, which a bounded pool never allows a client.
-    pub changes_start: bool,
+    pub max_requests: Option<Option<NonZeroU64>>,
+    pub max_lifetime: Option<Option<Duration>>,
+    pub max_memory: Option<Option<NonZeroU64>>,
+    pub max_request_time: Option<Option<Duration>>,
+    /// The client also wants to say what is the operator's alone: how the app is started (environment, start
+    /// command), as whom, under which limits of the system, how it is watched. A bounded pool never allows that
+    /// to a client. The name of the first such setting.
+    pub operators: Option<&'static str>,
 }
 
 /// What an inspection of the app root found, as far as decisions need it.

@@ -1,6 +1,6 @@
 //! What status and tests read.
 
-use crate::effect::Gate;
+use crate::effect::{Disabling, Gate, StopReason};
 use crate::ids::{AppId, ClientId, ConnectionId, Generation, SessionId, WorkerId};
 use crate::time::Time;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub struct AppSnapshot {
     pub registered: bool,
     /// What keeps it from growing though somebody waits; `None` when nobody waits or nothing does.
     pub limit: Option<Gate>,
+    /// Why it is disabled, and until when.
+    pub disabled: Option<(Disabling, Option<Time>)>,
     pub generation: Generation,
     pub waiting: u32,
     /// Sessions granted so far.
@@ -60,6 +62,8 @@ pub struct WorkerSnapshot {
     /// Sessions granted so far.
     pub served: u64,
     pub started: Time,
+    /// Why it is to be replaced, or leaves.
+    pub why: Option<StopReason>,
     /// How long it has had no session; `None` while it has one or is not ready.
     pub idle: Option<Duration>,
 }

@@ -2,7 +2,7 @@
 
 use crate::app::{App, Inspection, Origin};
 use crate::book::Use;
-use crate::effect::Gate;
+use crate::effect::{Disabling, Gate};
 use crate::ids::{AppId, WorkerId};
 use crate::pool::Pool;
 use crate::room;
@@ -32,6 +32,7 @@ impl Pool {
             state: self.app_state(id, app),
             registered: app.origin == Origin::Operator,
             limit,
+            disabled: app.disabled.clone().map(|why| (Disabling::Operator(why), None)),
             generation: app.generation,
             waiting: self.queue.len(id),
             served: app.served,
@@ -80,6 +81,7 @@ impl Pool {
             leases: worker.leases,
             served: worker.served,
             started: worker.started,
+            why: worker.why,
             idle: worker.is_idle().then(|| now.since(worker.used)),
         }
     }

@@ -12,7 +12,8 @@
 //! | [`door`] | front end → keeper: configuration and new channels |
 //! | [`client`] | front end ↔ core |
 //! | [`link`] | core ↔ keeper ↔ spawner |
-//! | [`options`], [`config`], [`report`], [`refusal`], [`status`] | what the messages carry |
+//! | [`options`], [`config`], [`report`], [`refusal`], [`status`], [`post_mortem`] | what the messages carry |
+//! | [`keys`], [`units`] | which settings there are by name, and what their values look like |
 //! | [`root`] | the name of an app |
 //! | [`memfd`] | payloads too large for a packet |
 //! | [`mark`] | the environment variables that mark processes, and finding those |
@@ -23,19 +24,22 @@ pub mod client;
 pub mod codec;
 pub mod config;
 pub mod door;
+pub mod keys;
 pub mod link;
 pub mod mark;
 pub mod memfd;
 pub mod options;
 pub mod packet;
+pub mod post_mortem;
 pub mod refusal;
 pub mod report;
 pub mod root;
 pub mod status;
+pub mod units;
 
 /// The version of the program, as `Hello` tells it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The version of the wire: raised with every change to what any message looks like. Both ends of a channel
 /// are normally the same executable; when they are not, an error names both.
-pub const WIRE: u16 = 1;
+pub const WIRE: u16 = 2;

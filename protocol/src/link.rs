@@ -34,6 +34,57 @@ pub struct LaunchPlan {
     /// Further environment variables, the last of a name wins.
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     pub start_timeout: Duration,
+    /// Whom it runs as; `None`: as the pool.
+    pub identity: Option<Identity>,
+    pub limits: Limits,
+    /// Sent before it is killed; 0: nothing is.
+    pub dump_signal: i32,
+}
+
+/// A user, as the user database had it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    pub name: String,
+    pub home: Vec<u8>,
+    pub shell: Vec<u8>,
+}
+
+/// What a worker may use. `None`: as the pool may.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// `RLIMIT_…` by its number, with the value for soft and hard limit.
+    pub rlimits: Vec<(u32, u64)>,
+    pub nice: Option<i32>,
+    pub oom_score_adj: Option<i32>,
+    pub umask: Option<u32>,
+    pub no_new_privs: bool,
+    /// Bytes.
+    pub memory_max: Option<u64>,
+    /// Thousandths of a processor.
+    pub cpu_max: Option<u32>,
+    pub pids_max: Option<u64>,
+    /// Names of limits without which it is not started.
+    pub required: Vec<String>,
+}
+
+/// What was found out about a running worker. `None`: it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    /// Of its whole process tree: what its control group says, else the sum of the processes' proportional
+    /// set sizes.
+    pub memory_bytes: Option<u64>,
+    /// Processes of its tree.
+    pub processes: u32,
+    /// The state of its main process, as `/proc/PID/status` words it, such as `D (disk sleep)`.
+    pub state: Option<String>,
+    /// Where its main process waits in the kernel.
+    pub kernel_stack: Option<String>,
+    /// Kills for want of memory in its control group so far.
+    pub out_of_memory_kills: u64,
 }
 
 /// What is executed.
@@ -93,6 +144,10 @@ pub enum ToKeeper {
     Terminate { worker: WorkerNumber },
     /// KILL to the worker's whole tree.
     Kill { worker: WorkerNumber },
+    /// Find out about a running worker. Answered by `Examined`, or never if the worker exits.
+    Examine { worker: WorkerNumber },
+    /// The plan's `dump_signal` to the worker's own process.
+    Dump { worker: WorkerNumber },
 }
 
 impl Message for ToKeeper {
@@ -118,11 +173,14 @@ pub enum FromKeeper {
         /// The runtime folder.
         folder: Vec<u8>,
         spawner_pid: i32,
+        /// The user and group that the core drops to once it has begun.
+        pool_user: Option<(u32, u32)>,
     },
     /// What the spawner says.
     Spawner(FromSpawner),
-    /// A worker is gone and reaped. The last word on every worker that was `Started`.
-    Exited { worker: WorkerNumber, exit: Exit },
+    /// A worker is gone and reaped. The last word on every worker that was `Started`. `out_of_memory`: the kernel
+    /// killed it for want of memory, as its control group tells.
+    Exited { worker: WorkerNumber, exit: Exit, out_of_memory: bool },
     /// The spawner was restarted.
     SpawnerRestarted { pid: i32 },
     /// Drain and go.
@@ -142,15 +200,26 @@ impl Message for FromKeeper {
 /// Keeper → spawner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSpawner {
-    /// First: whose spawner this is.
+    /// First: whose spawner this is. With the sealed memfd of the configuration.
     Begin {
         pool: String,
         folder: Vec<u8>,
+        /// Users that no app may have: those of the core and of the front end.
+        reserved: Vec<u32>,
+        /// The core's user.
+        pool_user: Option<u32>,
     },
+    /// `options` are what the core says of it; the spawner holds them against the configuration.
     Inspect {
         app: AppNumber,
         root: Vec<u8>,
         options: Box<AppOptions>,
+    },
+    /// Answered by `Examined`.
+    Examine {
+        worker: WorkerNumber,
+        pid: i32,
+        mark: String,
     },
     /// With standard output, standard error, and the listener if `listener`.
     Spawn {
@@ -175,6 +244,7 @@ pub enum ToSpawner {
 impl Message for ToSpawner {
     fn descriptors(&self) -> usize {
         match self {
+            Self::Begin { .. } => 1,
             Self::Spawn { listener, .. } => 2 + usize::from(*listener),
             _ => 0,
         }
@@ -198,6 +268,14 @@ pub enum FromSpawner {
         worker: WorkerNumber,
         pid: i32,
         place: Option<Place>,
+        /// The control group it is alone in: a path in the file system.
+        cgroup: Option<Vec<u8>>,
+        /// One sentence for each limit that could not be applied, and need not be.
+        missed: Vec<String>,
+    },
+    Examined {
+        worker: WorkerNumber,
+        findings: Box<Findings>,
     },
     /// No process is left of it.
     SpawnFailed {

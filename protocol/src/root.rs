@@ -47,6 +47,13 @@ pub fn check(root: &[u8]) -> Result<(), &'static str> {
     }
 }
 
+/// Whether `root` lies somewhere below `folder`. Both are absolute and normalised.
+#[must_use]
+pub fn is_below(root: &[u8], folder: &[u8]) -> bool {
+    let folder = folder.strip_suffix(b"/").unwrap_or(folder);
+    root.strip_prefix(folder).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! What `hatchery status --json` prints: keys stay, values and keys may be added.
 
+use crate::post_mortem::PostMortem;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,16 @@ pub struct Status {
     /// `get`s that no worker can serve yet.
     pub waiting: u32,
     pub apps: Vec<AppStatus>,
+    /// Workers that did not leave in peace, the latest first; a bounded number.
+    pub post_mortems: Vec<PostMortem>,
+}
+
+/// Why an app is disabled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DisabledStatus {
+    pub why: String,
+    /// When the next `get` may try again; `None`: once the operator enables it.
+    pub retry_in_s: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +36,8 @@ pub struct AppStatus {
     pub state: String,
     /// What keeps it from growing though somebody waits, such as `pool_full`.
     pub limit: Option<String>,
+    /// `None` unless `state` is `disabled`.
+    pub disabled: Option<DisabledStatus>,
     pub generation: u64,
     pub waiting: u32,
     /// Sessions so far.

@@ -8,12 +8,14 @@ use hatchery_protocol::codec::{self, Hello, Message};
 use hatchery_protocol::config::{Admin, AppConfig, LogConfig, LogFormat, PoolConfig};
 use hatchery_protocol::door::{FromDoor, ToDoor};
 use hatchery_protocol::link::{
-    AppNumber, FromKeeper, FromSpawner, LaunchPlan, Listen, Place, Program, ReadyBy, ToKeeper, ToSpawner, WorkerNumber,
+    AppNumber, Findings, FromKeeper, FromSpawner, Identity, LaunchPlan, Limits, Listen, Place, Program, ReadyBy,
+    ToKeeper, ToSpawner, WorkerNumber,
 };
 use hatchery_protocol::options::{AppOptions, Start};
+use hatchery_protocol::post_mortem::{OpenSession, PostMortem};
 use hatchery_protocol::refusal::{Refusal, Scope};
 use hatchery_protocol::report::{Exit, SpawnReport, SpawnStep};
-use hatchery_protocol::status::{AppStatus, Status, WorkerStatus};
+use hatchery_protocol::status::{AppStatus, DisabledStatus, Status, WorkerStatus};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -147,7 +149,12 @@ fn valid(name: &str) -> Vec<Vec<u8>> {
         "to_keeper" => packets(to_keeper()),
         "from_keeper" => packets(from_keeper()),
         "to_spawner" => packets(vec![
-            ToSpawner::Begin { pool: "0f".into(), folder: b"/run/x".to_vec() },
+            ToSpawner::Begin {
+                pool: "0f".into(),
+                folder: b"/run/x".to_vec(),
+                reserved: vec![33],
+                pool_user: Some(61184),
+            },
             ToSpawner::Inspect { app: AppNumber(1), root: b"/srv/shop".to_vec(), options: Box::new(options()) },
             ToSpawner::Spawn {
                 worker: WorkerNumber(1),
@@ -158,6 +165,7 @@ fn valid(name: &str) -> Vec<Vec<u8>> {
             },
             ToSpawner::Find { worker: WorkerNumber(1), pid: 12, place: Place::Path(b"/run/s".to_vec()) },
             ToSpawner::Gone { worker: WorkerNumber(1) },
+            ToSpawner::Examine { worker: WorkerNumber(1), pid: 12, mark: "0f.1.1".into() },
         ]),
         "from_spawner" => packets(from_spawner()),
         "pool_config" => vec![payload(&config())],
@@ -226,15 +234,23 @@ fn to_keeper() -> Vec<ToKeeper> {
         ToKeeper::Find { worker },
         ToKeeper::Terminate { worker },
         ToKeeper::Kill { worker },
+        ToKeeper::Examine { worker },
+        ToKeeper::Dump { worker },
     ]
 }
 
 fn from_keeper() -> Vec<FromKeeper> {
-    let begin =
-        FromKeeper::Begin { pool: "0f".into(), core: 1, admin: true, folder: b"/run/x".to_vec(), spawner_pid: 9 };
+    let begin = FromKeeper::Begin {
+        pool: "0f".into(),
+        core: 1,
+        admin: true,
+        folder: b"/run/x".to_vec(),
+        spawner_pid: 9,
+        pool_user: Some((61184, 61184)),
+    };
     let others = [
         begin,
-        FromKeeper::Exited { worker: WorkerNumber(1), exit: Exit::Signal(9) },
+        FromKeeper::Exited { worker: WorkerNumber(1), exit: Exit::Signal(9), out_of_memory: true },
         FromKeeper::SpawnerRestarted { pid: 10 },
         FromKeeper::Shutdown,
     ];
@@ -246,7 +262,14 @@ fn from_spawner() -> Vec<FromSpawner> {
     vec![
         FromSpawner::Inspected { app, plan: Box::new(plan()) },
         FromSpawner::InspectFailed { app, report: Box::new(report()) },
-        FromSpawner::Started { worker, pid: 12, place: Some(Place::Port(4711)) },
+        FromSpawner::Started {
+            worker,
+            pid: 12,
+            place: Some(Place::Port(4711)),
+            cgroup: Some(b"/sys/fs/cgroup/x".to_vec()),
+            missed: vec!["nice could not be set".into()],
+        },
+        FromSpawner::Examined { worker, findings: Box::new(findings()) },
         FromSpawner::SpawnFailed { worker, report: Box::new(report()) },
         FromSpawner::Found { worker, place: Place::Port(4711) },
         FromSpawner::FindFailed { worker, report: Box::new(report()) },
@@ -276,6 +299,26 @@ fn plan() -> LaunchPlan {
         environment: "production".into(),
         env: vec![(b"GREETING".to_vec(), b"hello".to_vec())],
         start_timeout: Duration::from_secs(90),
+        identity: Some(Identity {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![27],
+            name: "ann".into(),
+            home: b"/home/ann".to_vec(),
+            shell: b"/bin/sh".to_vec(),
+        }),
+        limits: Limits { rlimits: vec![(7, 1024)], nice: Some(5), required: vec!["nice".into()], ..Limits::default() },
+        dump_signal: 3,
+    }
+}
+
+fn findings() -> Findings {
+    Findings {
+        memory_bytes: Some(1 << 20),
+        processes: 2,
+        state: Some("S (sleeping)".into()),
+        kernel_stack: Some("do_epoll_wait".into()),
+        out_of_memory_kills: 0,
     }
 }
 
@@ -320,10 +363,30 @@ fn status() -> Status {
         name: "shop".into(),
         state: "running".into(),
         limit: Some("pool_full".into()),
+        disabled: Some(DisabledStatus { why: "it crashed".into(), retry_in_s: Some(5.0) }),
         generation: 1,
         waiting: 2,
         served: 7,
         workers: vec![worker],
     };
-    Status { version: "0.1.0".into(), max: 6, count: 1, active: 1, waiting: 2, apps: vec![app] }
+    let post_mortem = PostMortem {
+        root: "/srv/shop".into(),
+        app: "shop".into(),
+        worker: 1,
+        pid: 12,
+        generation: 1,
+        at: 1.0,
+        why: "it died".into(),
+        exit: Some(Exit::Signal(9)),
+        out_of_memory: false,
+        age_s: 2.0,
+        served: 3,
+        memory_bytes: Some(4),
+        sessions: vec![OpenSession { id: 5, age_s: 6.0, doing: Some("GET /".into()) }],
+        state: Some("T (stopped)".into()),
+        kernel_stack: Some("do_signal_stop".into()),
+        output: "last words".into(),
+    };
+    let (version, apps, post_mortems) = ("0.1.0".into(), vec![app], vec![post_mortem]);
+    Status { version, max: 6, count: 1, active: 1, waiting: 2, apps, post_mortems }
 }

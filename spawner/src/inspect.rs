@@ -7,7 +7,7 @@ use crate::manifest::{self, Manifest};
 use crate::reports;
 use hatchery_protocol::client::SessionProtocol;
 use hatchery_protocol::codec::{self, MAX_PACKET};
-use hatchery_protocol::link::{LaunchPlan, Listen, Program, ReadyBy};
+use hatchery_protocol::link::{LaunchPlan, Limits, Listen, Program, ReadyBy};
 use hatchery_protocol::options::{AppOptions, Start};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -120,6 +120,9 @@ fn plan(root: &[u8], options: AppOptions) -> Result<LaunchPlan, InspectError> {
         environment: environment_name(options.environment)?,
         env: env(manifest.env, options.env)?,
         start_timeout: options.start_timeout.unwrap_or(START_TIMEOUT),
+        identity: None,
+        limits: Limits::default(),
+        dump_signal: options.dump_signal.unwrap_or_default(),
     };
     let len = codec::encode_payload(&plan).map_or(usize::MAX, |bytes| bytes.len());
     if len > LONGEST_PLAN { Err(InspectError::TooLong(len)) } else { Ok(plan) }

@@ -21,9 +21,11 @@ impl Phase {
     pub(crate) fn permits(self, message: &ToSpawner) -> Result<(), OutOfTurn> {
         let permitted = match message {
             ToSpawner::Begin { .. } => self == Self::Expectant,
-            ToSpawner::Inspect { .. } | ToSpawner::Spawn { .. } | ToSpawner::Find { .. } | ToSpawner::Gone { .. } => {
-                self == Self::Serving
-            }
+            ToSpawner::Inspect { .. }
+            | ToSpawner::Examine { .. }
+            | ToSpawner::Spawn { .. }
+            | ToSpawner::Find { .. }
+            | ToSpawner::Gone { .. } => self == Self::Serving,
         };
         if permitted { Ok(()) } else { Err(self.out_of_turn(name(message))) }
     }
@@ -50,6 +52,7 @@ fn name(message: &ToSpawner) -> &'static str {
     match message {
         ToSpawner::Begin { .. } => "Begin",
         ToSpawner::Inspect { .. } => "Inspect",
+        ToSpawner::Examine { .. } => "Examine",
         ToSpawner::Spawn { .. } => "Spawn",
         ToSpawner::Find { .. } => "Find",
         ToSpawner::Gone { .. } => "Gone",
@@ -63,7 +66,8 @@ mod tests {
 
     #[test]
     fn begin_comes_first_and_once() {
-        let begin = ToSpawner::Begin { pool: "p".into(), folder: b"/run/x".to_vec() };
+        let begin =
+            ToSpawner::Begin { pool: "p".into(), folder: b"/run/x".to_vec(), reserved: Vec::new(), pool_user: None };
         let gone = ToSpawner::Gone { worker: WorkerNumber(1) };
         assert!(Phase::Expectant.permits(&begin).is_ok());
         assert!(Phase::Serving.permits(&gone).is_ok());

@@ -187,7 +187,7 @@ impl Server {
     fn obey(&mut self, message: ToSpawner, descriptors: Vec<OwnedFd>) -> Result<(), ServeError> {
         self.phase.permits(&message)?;
         match message {
-            ToSpawner::Begin { pool, folder } => self.begin(pool, OsString::from_vec(folder).into())?,
+            ToSpawner::Begin { pool, folder, .. } => self.begin(pool, OsString::from_vec(folder).into())?,
             ToSpawner::Inspect { app, root, options } => {
                 let refusal = self.errands.refusal(&root);
                 let purpose = Purpose::Inspect { app, root };
@@ -196,6 +196,7 @@ impl Server {
                     Some(report) => self.answer(purpose, Answer::Failed(report), None)?,
                 }
             }
+            ToSpawner::Examine { .. } => {}
             ToSpawner::Spawn { worker, mark, plan, notify, .. } => {
                 if !self.workers.insert(worker) {
                     return Err(SECOND_SPAWN.into());
@@ -261,7 +262,10 @@ impl Server {
         match outcome {
             Ok(pid) => {
                 let place = launch.place;
-                self.outbox.push(&FromSpawner::Started { worker: launch.worker, pid, place }, None)?;
+                self.outbox.push(
+                    &FromSpawner::Started { worker: launch.worker, pid, place, cgroup: None, missed: Vec::new() },
+                    None,
+                )?;
                 Ok(())
             }
             Err(error) => {

@@ -50,7 +50,9 @@ fn the_demo_app_starts_though_its_executable_is_gone() {
 
     let pool = format!("demo{}", std::process::id());
     let folder = base.path().join("runtime").as_os_str().as_bytes().to_vec();
-    link.send(&ToSpawner::Begin { pool: pool.clone(), folder }).unwrap();
+    let begin = ToSpawner::Begin { pool: pool.clone(), folder, reserved: Vec::new(), pool_user: None };
+    let config = hatchery_protocol::memfd::write(&hatchery_protocol::config::PoolConfig::default()).unwrap();
+    link.send_with(&begin, &[std::os::fd::AsFd::as_fd(&config)]).unwrap();
     let plan = inspected(&mut link);
     let output = output_of(&mut link, &base, &pool, plan);
     assert_eq!(output, "hatchery demo-app in /\n");

@@ -55,7 +55,10 @@ impl State {
             // Decided by later work; the pool does not order these yet.
             Effect::Dump { .. }
             | Effect::Ping { .. }
+            | Effect::EndPing { .. }
             | Effect::Sample { .. }
+            | Effect::Examine { .. }
+            | Effect::Record(_)
             | Effect::Preload { .. }
             | Effect::DropPreloader { .. }
             | Effect::Swap { .. } => {}
@@ -210,11 +213,19 @@ impl State {
                 Some(report) => tracing::error!(app = name(app), "{report}"),
                 None => tracing::error!(app = name(app), "a worker could not be started"),
             },
-            Notice::MinAboveMax { min_total, max } => {
+            Notice::MinAboveMax { apps, min_total, max } => {
+                let apps: Vec<String> = apps.iter().map(name).collect();
                 tracing::warn!(
-                    "the workers kept at least are {min_total}, and the pool's max is {max}: raise max or lower min"
+                    "the workers kept at least are {min_total} ({}), and the pool's max is {max}: raise max or lower min",
+                    apps.join(", ")
                 );
             }
+            Notice::MoreAppsThanMax { .. }
+            | Notice::BreakerOpened { .. }
+            | Notice::BreakerClosed { .. }
+            | Notice::Recycling { .. }
+            | Notice::RecyclingPaused { .. }
+            | Notice::PingMissed { .. } => {}
             Notice::MinPaused { app } => {
                 tracing::warn!(
                     app = name(app),

@@ -134,7 +134,7 @@ async fn run(link: OwnedFd) -> Result<log::Guard, String> {
 }
 
 fn begin(message: FromKeeper, descriptors: Vec<OwnedFd>) -> Result<Beginning, String> {
-    let FromKeeper::Begin { pool, core, admin: _, folder, spawner_pid } = message else {
+    let FromKeeper::Begin { pool, core, admin: _, folder, spawner_pid, pool_user: _ } = message else {
         return Err("the keeper must begin".into());
     };
     let mut descriptors = descriptors.into_iter();

@@ -16,6 +16,7 @@ pub(super) fn status(state: &State) -> Status {
         root: String::from_utf8_lossy(&app.root).into_owned(),
         name,
         state: app_state(app.state).into(),
+        disabled: None,
         limit: app.limit.map(|gate| translate::gate(gate).into()),
         generation: app.generation.0,
         waiting: app.waiting,
@@ -36,6 +37,7 @@ pub(super) fn status(state: &State) -> Status {
         active: snapshot.active,
         waiting: snapshot.waiting,
         apps: apps.collect(),
+        post_mortems: Vec::new(),
     }
 }
 

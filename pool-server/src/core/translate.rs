@@ -1,14 +1,15 @@
 //! The pool's words from and to the protocol's. The two crates do not know each other; only this file knows both.
 
 use hatchery_pool as pool;
-use hatchery_pool::{Beyond, Concurrency, Gate, Invalid, Parking, StopReason, Time, Wanted};
+use hatchery_pool::{Beyond, Concurrency, Disabling, Failure, Gate, Invalid, Parking, StopReason, Time, Wanted};
 use hatchery_protocol::client::{Ended, How, SessionProtocol};
 use hatchery_protocol::config::PoolConfig;
+use hatchery_protocol::keys::Who;
 use hatchery_protocol::link::LaunchPlan;
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::{Refusal, Scope};
 use hatchery_protocol::report::Exit;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 /// Servers that aren't ours close idle connections when they like; the shortest usual time is 2 s.
@@ -18,33 +19,31 @@ const QUEUE_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) fn settings(config: &PoolConfig, privileged: bool) -> pool::Settings {
     let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    let default = pool::Settings::default();
     pool::Settings {
         max: NonZeroU32::new(config.max).unwrap_or(NonZeroU32::MIN),
+        surge: config.surge,
         max_queue_total: config.max_queue_total,
         max_starting: NonZeroU32::new(config.max_starting.unwrap_or(cores)).unwrap_or(NonZeroU32::MIN),
         defaults: app_settings(&config.defaults),
         bounded: privileged && !config.trust_clients,
         apps_under: config.apps_under.clone(),
-        ..default
+        fair_wait: config.fair_wait,
+        evict_timeout: config.evict_timeout,
     }
 }
 
 /// The operator's word on an app.
 pub(super) fn app_settings(options: &AppOptions) -> pool::AppSettings {
     let default = pool::AppSettings::default();
-    let wanted = wanted(options);
     pool::AppSettings {
-        max_per_app: wanted.max_per_app,
-        min: wanted.min.unwrap_or(default.min),
-        concurrency: wanted.concurrency,
-        max_idle: wanted.max_idle.unwrap_or(default.max_idle),
-        max_queue: wanted.max_queue.unwrap_or(default.max_queue),
-        max_queue_wait: wanted.max_queue_wait.unwrap_or(default.max_queue_wait),
-        start_timeout: wanted.start_timeout.unwrap_or(default.start_timeout),
-        drain_timeout: wanted.drain_timeout.unwrap_or(default.drain_timeout),
-        stop_timeout: wanted.stop_timeout.unwrap_or(default.stop_timeout),
-        linger: wanted.linger.unwrap_or(default.linger),
+        prestart: options.prestart.unwrap_or(default.prestart),
+        ping_interval: options.ping_interval.map_or(default.ping_interval, zero_is_never),
+        ping_timeout: options.ping_timeout.unwrap_or(default.ping_timeout),
+        ping_failures: options.ping_failures.and_then(NonZeroU32::new).unwrap_or(default.ping_failures),
+        breaker_failures: options.breaker_failures.map_or(default.breaker_failures, NonZeroU32::new),
+        breaker_window: options.breaker_window.unwrap_or(default.breaker_window),
+        dump: options.dump_signal.is_some(),
+        ..wanted(options).applied_to(&default)
     }
 }
 
@@ -61,8 +60,21 @@ pub(super) fn wanted(options: &AppOptions) -> Wanted {
         drain_timeout: options.drain_timeout,
         stop_timeout: options.stop_timeout,
         linger: options.linger,
-        changes_start: options.start.is_some() || options.environment.is_some() || !options.env.is_empty(),
+        max_requests: options.max_requests.map(NonZeroU64::new),
+        max_lifetime: options.max_lifetime.map(zero_is_never),
+        max_memory: options.max_memory.map(NonZeroU64::new),
+        max_request_time: options.max_request_time.map(zero_is_never),
+        operators: operators(options),
     }
+}
+
+/// The first setting that is the operator's alone.
+fn operators(options: &AppOptions) -> Option<&'static str> {
+    let keys = AppOptions::KEYS.iter().filter(|key| key.who == Who::Operator || key.name.starts_with("limit_"));
+    let cgroup = ["memory_max", "cpu_max", "pids_max"].into_iter();
+    let mut named = keys.map(|key| key.name).chain(cgroup).filter(|name| options.sets(name));
+    let start = options.start.is_some().then_some("start");
+    start.or((!options.env.is_empty()).then_some("env")).or_else(|| named.next())
 }
 
 pub(super) fn zero_is_never(duration: Duration) -> Option<Duration> {
@@ -100,6 +112,7 @@ pub(super) fn exit_text(exit: pool::Exit) -> String {
     match exit {
         pool::Exit::Status(status) => format!("exit status {status}"),
         pool::Exit::Signal(signal) => format!("signal {signal}"),
+        pool::Exit::OutOfMemory => "a kill for want of memory".into(),
     }
 }
 
@@ -129,7 +142,7 @@ pub(super) fn refusal(refusal: &pool::Refusal, now: Time) -> Refusal {
             Refusal::QueueFull { limit: *limit, scope, retry_after: QUEUE_RETRY }
         }
         pool::Refusal::Disabled { until, why } => {
-            Refusal::Disabled { retry_after: until.map(|until| until.since(now)), why: why.clone() }
+            Refusal::Disabled { retry_after: until.map(|until| until.since(now)), why: disabling(why) }
         }
         pool::Refusal::Stopped => Refusal::Stopped,
         pool::Refusal::Overloaded => Refusal::Overloaded,
@@ -148,14 +161,27 @@ pub(super) fn refusal(refusal: &pool::Refusal, now: Time) -> Refusal {
     }
 }
 
+pub(super) fn disabling(why: &Disabling) -> String {
+    match why {
+        Disabling::Operator(why) => why.clone(),
+        Disabling::Failures { count, last } => {
+            let last = match last {
+                Failure::Start(_) => "it could not be started".to_owned(),
+                Failure::Crash(exit) => format!("a worker died with {}", exit_text(*exit)),
+            };
+            format!("it failed {count} times without one answer in between; the last time {last}")
+        }
+    }
+}
+
 fn not_allowed(beyond: Beyond) -> String {
     match beyond {
         Beyond::Root => "this privileged pool does not serve that root: register it, start the pool with an \
                          `apps_under` that holds it, or with `trust_clients`"
             .into(),
-        Beyond::Start => "how the application is started (start, environment, env) is the operator's to say: \
-                          register it, or start the pool with `trust_clients`"
-            .into(),
+        Beyond::Operators(name) => {
+            format!("{name} is the operator's to say: register the application, or start the pool with `trust_clients`")
+        }
         Beyond::Limit(name) => format!("{name} is larger than the operator allows; leave it out or lower it"),
     }
 }
@@ -169,6 +195,7 @@ pub(super) fn gate(gate: Gate) -> &'static str {
         Gate::EnoughStarting => "enough_starting",
         Gate::Reserved => "reserved",
         Gate::Disabled => "disabled",
+        Gate::Trying => "trying",
         Gate::Stopped => "stopped",
         Gate::Swapping => "swapping",
         Gate::Ending => "ending",
@@ -192,7 +219,8 @@ pub(super) fn stop_reason(why: StopReason) -> &'static str {
         StopReason::MaxLifetime => "max_lifetime",
         StopReason::MaxMemory => "max_memory",
         StopReason::RequestTimedOut => "max_request_time",
-        StopReason::PingFailed => "its ping failed",
+        StopReason::PingFailed => "it did not answer its pings",
+        StopReason::BreakerOpened => "the application was disabled while it started",
         StopReason::OldGeneration => "a newer generation serves",
         StopReason::Retired => "retired by the operator",
         StopReason::AppStopped => "the application was stopped",

@@ -30,7 +30,7 @@ impl Book {
     /// | `Inspect` | no inspection of that app is open |
     /// | `Forget` | always |
     /// | `Spawn` | the app was inspected, the worker's number is new |
-    /// | `Find`, `Terminate`, `Kill` | always: a worker that isn't known has just ended |
+    /// | `Find`, `Terminate`, `Kill`, `Examine`, `Dump` | always: a worker that isn't known has just ended |
     pub(super) fn core_may(&self, message: &ToKeeper) -> Result<(), &'static str> {
         let (number, permitted, otherwise) = match message {
             ToKeeper::Inspect { app, .. } => (app.0, !self.inspecting.contains(app), "a second inspection of one app"),
@@ -39,9 +39,11 @@ impl Book {
                 let new = self.last.is_none_or(|last| last < *worker);
                 (worker.0, self.plans.contains_key(app) && new, "a worker twice, or of an app that was not inspected")
             }
-            ToKeeper::Find { worker } | ToKeeper::Terminate { worker } | ToKeeper::Kill { worker } => {
-                (worker.0, true, "")
-            }
+            ToKeeper::Find { worker }
+            | ToKeeper::Terminate { worker }
+            | ToKeeper::Kill { worker }
+            | ToKeeper::Examine { worker }
+            | ToKeeper::Dump { worker } => (worker.0, true, ""),
         };
         match (permitted, self.is_current(number)) {
             (true, true) => Ok(()),
@@ -54,7 +56,7 @@ impl Book {
     /// | --- | --- |
     /// | `Inspected`, `InspectFailed` | an inspection of that app is open |
     /// | `Started`, `SpawnFailed` | that worker was asked for |
-    /// | `Found`, `FindFailed` | that worker runs, or has just ended |
+    /// | `Found`, `FindFailed`, `Examined` | that worker runs, or has just ended |
     pub(super) fn spawner_may(&self, message: &FromSpawner) -> Result<(), &'static str> {
         let asked = |worker| matches!(self.workers.get(worker), Some(Process::Asked));
         let permitted = match message {
@@ -62,7 +64,9 @@ impl Book {
                 self.inspecting.contains(app)
             }
             FromSpawner::Started { worker, .. } | FromSpawner::SpawnFailed { worker, .. } => asked(*worker),
-            FromSpawner::Found { worker, .. } | FromSpawner::FindFailed { worker, .. } => !asked(*worker),
+            FromSpawner::Found { worker, .. }
+            | FromSpawner::FindFailed { worker, .. }
+            | FromSpawner::Examined { worker, .. } => !asked(*worker),
         };
         if permitted { Ok(()) } else { Err("an answer to a question that was not asked") }
     }

@@ -164,7 +164,7 @@ impl Keeper {
             ToKeeper::Spawn { worker, app, notify, listener } => {
                 let Some(plan) = self.book.plans.get(&app).cloned().map(Box::new) else { return };
                 let mark = mark::worker(&self.pool, self.book.core, worker.0 & u64::from(u32::MAX));
-                self.book.workers.insert(worker, mark.clone());
+                self.book.workers.insert(worker, mark.clone(), plan.dump_signal);
                 self.book.last = Some(worker);
                 self.spawner.tell(&ToSpawner::Spawn { worker, mark, plan, notify, listener }, descriptors);
             }
@@ -175,6 +175,13 @@ impl Keeper {
                     self.spawner.tell(&find, Vec::new());
                 }
             }
+            ToKeeper::Examine { worker } => {
+                if let (Some(pid), Some(mark)) = (self.book.workers.pid(worker), self.book.workers.mark(worker)) {
+                    let examine = ToSpawner::Examine { worker, pid, mark: mark.to_owned() };
+                    self.spawner.tell(&examine, Vec::new());
+                }
+            }
+            ToKeeper::Dump { worker } => self.book.workers.dump(worker),
             ToKeeper::Terminate { worker } => {
                 if let Some(pid) = self.book.workers.pid(worker) {
                     workers::terminate_group(pid);
@@ -203,6 +210,7 @@ impl Keeper {
             admin: self.admin.is_some(),
             folder: self.folder.path().as_os_str().as_bytes().to_vec(),
             spawner_pid: self.spawner.pid,
+            pool_user: None,
         };
         self.core.tell(&begin, descriptors.map_err(|error| format!("descriptors for the core: {error}"))?);
         Ok(())
@@ -232,7 +240,7 @@ impl Keeper {
                 self.book.inspecting.remove(app);
                 app.0
             }
-            FromSpawner::Started { worker, pid, place } => {
+            FromSpawner::Started { worker, pid, place, .. } => {
                 if !self.book.is_current(worker.0) {
                     workers::kill_group(*pid);
                 }
@@ -245,6 +253,7 @@ impl Keeper {
                 self.book.workers.remove(*worker);
                 worker.0
             }
+            FromSpawner::Examined { worker, .. } => worker.0,
             FromSpawner::Found { worker, .. } | FromSpawner::FindFailed { worker, .. } => {
                 if let Some(Process::Runs { finding, .. }) = self.book.workers.get_mut(*worker) {
                     *finding = false;
@@ -259,8 +268,11 @@ impl Keeper {
 
     fn begin_spawner(&mut self) {
         let folder = self.folder.path().as_os_str().as_bytes().to_vec();
-        let begin = ToSpawner::Begin { pool: self.pool.clone(), folder };
-        self.spawner.tell(&begin, Vec::new());
+        let begin = ToSpawner::Begin { pool: self.pool.clone(), folder, reserved: Vec::new(), pool_user: None };
+        match self.memfd.try_clone() {
+            Ok(memfd) => self.spawner.tell(&begin, vec![memfd]),
+            Err(error) => self.spawner.fail(Some(&format!("descriptors for it: {error}"))),
+        }
     }
 
     /// Answers for a spawner that died what it had not answered.
@@ -310,7 +322,7 @@ impl Keeper {
         for (worker, exit) in self.book.workers.reap() {
             self.spawner.tell(&ToSpawner::Gone { worker }, Vec::new());
             if self.book.is_current(worker.0) {
-                self.core.tell(&FromKeeper::Exited { worker, exit }, Vec::new());
+                self.core.tell(&FromKeeper::Exited { worker, exit, out_of_memory: false }, Vec::new());
             }
             self.sweeps = self.sweeps.max(1);
         }

@@ -14,6 +14,8 @@ struct Worker {
     process: Process,
     /// Its mark, `POOL.CORE.N`.
     mark: String,
+    /// Sent before it is killed; 0: nothing is.
+    dump_signal: i32,
 }
 
 #[derive(Debug)]
@@ -34,8 +36,20 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub(super) fn insert(&mut self, number: WorkerNumber, mark: String) {
-        self.table.insert(number, Worker { process: Process::Asked, mark });
+    pub(super) fn insert(&mut self, number: WorkerNumber, mark: String, dump_signal: i32) {
+        self.table.insert(number, Worker { process: Process::Asked, mark, dump_signal });
+    }
+
+    pub(super) fn mark(&self, number: WorkerNumber) -> Option<&str> {
+        self.table.get(&number).map(|worker| worker.mark.as_str())
+    }
+
+    /// Tells a worker's own process to print its stacks, as far as the app's plan has a signal for it.
+    pub(super) fn dump(&self, number: WorkerNumber) {
+        let Some(worker) = self.table.get(&number) else { return };
+        if let (Some(pid), Ok(signal)) = (running(worker), Signal::try_from(worker.dump_signal)) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
     }
 
     pub(super) fn get(&self, number: WorkerNumber) -> Option<&Process> {

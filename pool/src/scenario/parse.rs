@@ -75,7 +75,7 @@ fn get(app: App, session: &'static str, rest: &[&'static str]) -> Option<Step> {
     };
     let wanted = match *rest {
         [] => Wanted::default(),
-        ["wanting", "start"] => Wanted { changes_start: true, ..Wanted::default() },
+        ["wanting", "start"] => Wanted { operators: Some("start"), ..Wanted::default() },
         ["wanting", "max_queue", max] => Wanted { max_queue: Some(max.parse().ok()?), ..Wanted::default() },
         ["wanting", "linger", number, unit] => Wanted { linger: Some(duration(number, unit)?), ..Wanted::default() },
         _ => return None,

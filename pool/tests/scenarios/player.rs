@@ -332,7 +332,7 @@ fn why(refusal: &Refusal) -> Why {
         Refusal::Overloaded => Why::Overloaded,
         Refusal::ShuttingDown => Why::ShuttingDown,
         Refusal::TimedOut { .. } => Why::TimedOut,
-        Refusal::NotAllowed(Beyond::Root | Beyond::Start | Beyond::Limit(_)) => Why::NotAllowed,
+        Refusal::NotAllowed(Beyond::Root | Beyond::Operators(_) | Beyond::Limit(_)) => Why::NotAllowed,
         Refusal::Invalid(Invalid::Removed) => Why::Removed,
         Refusal::Invalid(Invalid::Unknown | Invalid::NotYours | Invalid::DuplicateRequest) => Why::Unknown,
     }

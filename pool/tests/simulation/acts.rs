@@ -39,7 +39,7 @@ impl World {
         let bounded = self.knobs.settings.bounded;
         match self.random.number(0..=99) {
             0..=2 => wanted.max_queue = Some(1),
-            3..=4 if bounded => wanted.changes_start = true,
+            3..=4 if bounded => wanted.operators = Some("start"),
             5..=6 if bounded => wanted.linger = Some(Duration::from_secs(100)),
             7..=8 if bounded => root = b"/elsewhere".to_vec(),
             _ => {}

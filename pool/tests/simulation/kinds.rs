@@ -103,7 +103,7 @@ kinds!(refusal: Refusal {
     "ShuttingDown": Refusal::ShuttingDown,
     "TimedOut": Refusal::TimedOut { .. },
     "NotAllowed Root": Refusal::NotAllowed(Beyond::Root),
-    "NotAllowed Start": Refusal::NotAllowed(Beyond::Start),
+    "NotAllowed Operators": Refusal::NotAllowed(Beyond::Operators(_)),
     "NotAllowed Limit": Refusal::NotAllowed(Beyond::Limit(_)),
     "Invalid Removed": Refusal::Invalid(Invalid::Removed),
     "Invalid DuplicateRequest": Refusal::Invalid(Invalid::DuplicateRequest),

@@ -54,6 +54,7 @@ struct Keeper {
     /// `None` if it ended before it could be opened.
     pidfd: Option<OwnedFd>,
     admin: Option<PathBuf>,
+    pool_user: Option<(u32, u32)>,
 }
 
 impl PoolServer {
@@ -99,6 +100,13 @@ impl PoolServer {
     #[must_use]
     pub fn admin(&self) -> Option<&Path> {
         self.keeper.admin.as_deref()
+    }
+
+    /// The user and group that the pool's core dropped to, if the pool is privileged. A front end that was privileged
+    /// too, to bind its sockets and open its logs, should become that user once it has done so.
+    #[must_use]
+    pub fn pool_user(&self) -> Option<(u32, u32)> {
+        self.keeper.pool_user
     }
 
     /// This process gives up the door; its clients and their sessions live on, and the clients can still make
@@ -150,14 +158,14 @@ impl PoolServer {
 }
 
 impl Keeper {
-    fn new(door: &OwnedFd, pid: i32, admin: Option<PathBuf>) -> Self {
+    fn new(door: &OwnedFd, pid: i32) -> Self {
         // Non-blocking, as a runtime wants its descriptors.
         let mut pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
         // If it has ended already, its number may be another's by now.
         if wait_for(door, PollFlags::empty(), Some(Duration::ZERO)) != Ok(false) {
             pidfd = None;
         }
-        Self { pid, pidfd, admin }
+        Self { pid, pidfd, admin: None, pool_user: None }
     }
 
     fn is_gone(&self) -> bool {
@@ -215,8 +223,8 @@ fn open(builder: &Builder) -> Result<(Door, Keeper), StartError> {
     let answer = ask(&ours, &config);
     let status = reap(&mut child, matches!(answer, Ok(_) | Err(NoAnswer::Closed)));
     match answer {
-        Ok(FromDoor::Opened { pid, admin, .. }) => {
-            let keeper = Keeper::new(&ours, pid, admin);
+        Ok(FromDoor::Opened { pid, admin, pool_user, .. }) => {
+            let keeper = Keeper { admin, pool_user, ..Keeper::new(&ours, pid) };
             Ok((Door { socket: ours }, keeper))
         }
         Ok(FromDoor::Failed(why)) => Err(StartError::Failed(why)),

@@ -31,6 +31,8 @@ pub enum FromDoor {
         pid: i32,
         /// Where the admin socket is, if one was asked for.
         admin: Option<PathBuf>,
+        /// The user and group that core and front end run as from now on, if the pool is privileged.
+        pool_user: Option<(u32, u32)>,
     },
     /// The pool could not be started: one sentence.
     Failed(String),

@@ -143,7 +143,12 @@ fn valid(name: &str) -> Vec<Vec<u8>> {
         "to_client" => packets(to_client()),
         "to_door" => packets(vec![ToDoor::Configure, ToDoor::Connect]),
         "from_door" => packets(vec![
-            FromDoor::Opened { pool: "0f".into(), pid: 7, admin: Some("/run/admin.sock".into()) },
+            FromDoor::Opened {
+                pool: "0f".into(),
+                pid: 7,
+                admin: Some("/run/admin.sock".into()),
+                pool_user: Some((61184, 61184)),
+            },
             FromDoor::Failed("max is 0".into()),
         ]),
         "to_keeper" => packets(to_keeper()),

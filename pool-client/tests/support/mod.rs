@@ -69,7 +69,7 @@ pub fn answering(answer: impl FnOnce(i32) -> FromDoor + Send) -> (Result<PoolSer
 }
 
 fn opened(pid: i32) -> FromDoor {
-    FromDoor::Opened { pool: "fake".into(), pid, admin: None }
+    FromDoor::Opened { pool: "fake".into(), pid, admin: None, pool_user: None }
 }
 
 /// The pool's side of its start.

@@ -149,7 +149,8 @@ fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &D
     let copy = door.as_fd().try_clone_to_owned().map_err(|error| format!("the door: {error}"))?;
     let keeper = Keeper::new(roles, config, memfd, copy, pool.clone(), folder, admin)?;
     let pid = i32::try_from(std::process::id()).unwrap_or_default();
-    door.send(&FromDoor::Opened { pool, pid, admin: path }).map_err(|error| format!("the front end: {error}"))?;
+    door.send(&FromDoor::Opened { pool, pid, admin: path, pool_user: None })
+        .map_err(|error| format!("the front end: {error}"))?;
     Ok(keeper)
 }
 

@@ -1,8 +1,10 @@
 //! One app: its limits, and what is known about its code.
 
+use crate::breaker::Breaker;
 use crate::effect::{Disabling, Invalid, Refusal};
 use crate::ids::Generation;
 use crate::settings::{AppSettings, Plan, Wanted};
+use crate::time::Time;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -26,6 +28,15 @@ pub(crate) struct App {
     pub(crate) upkeep: Upkeep,
     pub(crate) stopped: bool,
     pub(crate) disabled: Option<String>,
+    pub(crate) breaker: Breaker,
+    /// No worker is replaced before.
+    pub(crate) replace_from: Time,
+    /// Replacements in a row that could not be started.
+    pub(crate) failed_replacements: u32,
+    /// `min` is not restored before.
+    pub(crate) restore_from: Time,
+    /// Workers in a row that died at once.
+    pub(crate) short_lives: u32,
     /// Sessions granted so far.
     pub(crate) served: u64,
     /// How long its last successful start took.
@@ -61,6 +72,7 @@ pub(crate) enum Upkeep {
 
 impl App {
     pub(crate) fn new(root: Vec<u8>, settings: AppSettings, wanted: Wanted, origin: Origin) -> Self {
+        let settings_prestart = settings.prestart;
         Self {
             root,
             settings,
@@ -69,9 +81,14 @@ impl App {
             options_ignored: false,
             generation: Generation(1),
             inspection: Inspection::Unknown,
-            upkeep: Upkeep::NotYet,
+            upkeep: if settings_prestart { Upkeep::Kept } else { Upkeep::NotYet },
             stopped: false,
             disabled: None,
+            breaker: Breaker::default(),
+            replace_from: Time::ZERO,
+            failed_replacements: 0,
+            restore_from: Time::ZERO,
+            short_lives: 0,
             served: 0,
             last_start: Duration::ZERO,
         }
@@ -86,14 +103,28 @@ impl App {
     }
 
     /// Why nobody is served now, whatever there is room for.
-    pub(crate) fn closed(&self) -> Option<Refusal> {
+    pub(crate) fn closed(&self, now: Time) -> Option<Refusal> {
         if self.origin == Origin::Removed {
             Some(Refusal::Invalid(Invalid::Removed))
         } else if self.stopped {
             Some(Refusal::Stopped)
+        } else if let Some(why) = self.disabled.clone() {
+            Some(Refusal::Disabled { until: None, why: Disabling::Operator(why) })
         } else {
-            self.disabled.clone().map(|why| Refusal::Disabled { until: None, why: Disabling::Operator(why) })
+            self.breaker.refusal(now).map(|(why, until)| Refusal::Disabled { until: Some(until), why })
         }
+    }
+
+    /// Why it is disabled, and until when: by the operator, else by the breaker.
+    pub(crate) fn disabled(&self) -> Option<(Disabling, Option<Time>)> {
+        let by_operator = self.disabled.clone().map(|why| (Disabling::Operator(why), None));
+        by_operator.or_else(|| self.breaker.open().map(|(why, until)| (why, Some(until))))
+    }
+
+    /// Whether workers are started that nobody waits for: to keep `min`, to replace others.
+    pub(crate) fn is_kept_up(&self) -> bool {
+        let open = !self.stopped && self.disabled.is_none() && self.origin != Origin::Removed;
+        open && self.breaker.is_closed()
     }
 
     pub(crate) fn plan(&self) -> Option<Plan> {
@@ -105,8 +136,7 @@ impl App {
 
     /// Workers kept alive now.
     pub(crate) fn min(&self) -> u32 {
-        let kept = self.upkeep == Upkeep::Kept && !self.stopped && self.disabled.is_none();
-        if kept { self.settings.min.min(self.limit()) } else { 0 }
+        if self.upkeep == Upkeep::Kept && self.is_kept_up() { self.settings.min.min(self.limit()) } else { 0 }
     }
 
     pub(crate) fn limit(&self) -> u32 {

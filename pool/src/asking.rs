@@ -12,7 +12,7 @@ use crate::time::Time;
 
 impl Pool {
     pub(crate) fn asked(&mut self, request: Request, root: Vec<u8>, wanted: Wanted, now: Time) {
-        let app = match self.admit(request, root, wanted) {
+        let app = match self.admit(request, root, wanted, now) {
             Ok(app) => app,
             Err(refusal) => return self.refuse(request, refusal),
         };
@@ -31,7 +31,7 @@ impl Pool {
     }
 
     /// Whether a question may be asked at all; its app is known afterwards.
-    fn admit(&mut self, request: Request, root: Vec<u8>, wanted: Wanted) -> Result<AppId, Refusal> {
+    fn admit(&mut self, request: Request, root: Vec<u8>, wanted: Wanted, now: Time) -> Result<AppId, Refusal> {
         if self.phase != Phase::Running {
             return Err(Refusal::ShuttingDown);
         }
@@ -46,17 +46,18 @@ impl Pool {
         }
         let id = self.register(root, wanted)?;
         let app = self.apps.get_mut(&id).expect("it was just registered");
-        if let Some(refusal) = app.closed() {
+        if let Some(refusal) = app.closed(now) {
             return Err(refusal);
         }
+        app.breaker.admit(now);
         app.upkeep = Upkeep::Kept;
         Ok(id)
     }
 
     /// A question that was answered too early is open again, at its place in the order of arrival.
-    pub(crate) fn put_back(&mut self, waiter: Waiter) {
+    pub(crate) fn put_back(&mut self, waiter: Waiter, now: Time) {
         let closed = match self.phase {
-            Phase::Running => self.apps.get(&waiter.app).and_then(App::closed),
+            Phase::Running => self.apps.get(&waiter.app).and_then(|app| app.closed(now)),
             Phase::Ending { .. } | Phase::Ended => Some(Refusal::ShuttingDown),
         };
         match closed {
@@ -98,6 +99,7 @@ impl Pool {
         if min > 0 {
             self.warn_of_min();
         }
+        self.touch(id);
         id
     }
 

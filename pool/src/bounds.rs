@@ -41,7 +41,7 @@ fn is_under(root: &[u8], folder: &[u8]) -> bool {
 fn wider(settings: &AppSettings, given: &AppSettings) -> Option<&'static str> {
     // Without a word from the operator the app's plan decides, and that isn't known here: only one session
     // at a time is surely no more.
-    let slots = |concurrency: Option<Concurrency>| concurrency.map_or(1, Concurrency::slots);
+    let slots = |concurrency: Option<Concurrency>| concurrency.map_or(1, |said| said.slots(u32::MAX));
     let unsaid = settings.concurrency.is_none() && given.concurrency.is_some();
     let wider = [
         ("max_per_app", longest(settings.max_per_app) > longest(given.max_per_app)),

@@ -4,7 +4,7 @@
 //! by no worker; an app with room, without workers and without a start under way has no waiters; every count
 //! is the length of its list; idle workers are in order.
 
-use crate::app::{App, Inspection, Origin};
+use crate::app::{App, Inspection};
 use crate::book::Use;
 use crate::ids::{AppId, WorkerId};
 use crate::pool::Pool;
@@ -41,7 +41,7 @@ impl Pool {
 
     fn check_worker(&self, id: WorkerId, worker: &Worker) -> Checked {
         let taken = worker.sessions + worker.leases;
-        ensure(worker.concurrency.allows(taken), || format!("{id} has {taken} sessions and leases"))?;
+        ensure(taken <= worker.slots, || format!("{id} has {taken} sessions and leases"))?;
         let unlimited = worker.concurrency == Concurrency::Unlimited;
         ensure(!unlimited || worker.leases <= LEASES_WITHOUT_LIMIT, || format!("{id} has too many leases"))?;
         ensure(self.apps.contains_key(&worker.app), || format!("{id} works for an unknown app"))?;
@@ -57,7 +57,7 @@ impl Pool {
         let timed = match worker.phase {
             Phase::Starting | Phase::Draining | Phase::Stopping => true,
             Phase::Serving => worker.backing_off,
-            Phase::Failing | Phase::Killed => false,
+            Phase::Failing | Phase::Killed => worker.doomed,
         };
         ensure(timed == self.timers.time(Timer::Worker(id)).is_some(), || format!("{id} has the wrong timer"))
     }
@@ -67,7 +67,8 @@ impl Pool {
             let worker = self.roster.get(connection.worker).filter(|worker| worker.connections.contains(&id));
             let Some(worker) = worker else { return Err(format!("{id} is at no worker")) };
             let timed = match connection.state {
-                Use::Open => false,
+                // Its time may have been set, or taken away, since it began.
+                Use::Open => continue,
                 Use::Parked => matches!(worker.parking, Parking::For(_)),
                 Use::Lingering => true,
             };
@@ -85,7 +86,7 @@ impl Pool {
             let timed = self.timers.time(Timer::Wait(id)).is_some();
             ensure(timed || app.settings.max_queue_wait.is_none(), || format!("the waiters of {id} have no timer"))?;
         }
-        let kept = app.origin == Origin::Operator || app.stopped || app.disabled.is_some();
+        let kept = !self.is_forgettable(id) || self.remembered.time(id).is_some();
         let used = !crew.all.is_empty() || self.queue.first(id).is_some() || app.inspection == Inspection::Looking;
         ensure(kept || used || self.short.contains(&id), || format!("{id} should be forgotten"))?;
         let unstaffed = room::unstaffed_since(self, id) == self.unstaffed.time(id);
@@ -99,7 +100,12 @@ impl Pool {
             let known = match timer {
                 Timer::Worker(worker) => self.roster.get(worker).is_some(),
                 Timer::Connection(connection) => self.book.get(connection).is_some(),
-                Timer::Idle(app) | Timer::Wait(app) => self.apps.contains_key(&app),
+                Timer::Life(worker) | Timer::Sample(worker) | Timer::Ping(worker) => {
+                    self.roster.get(worker).is_some_and(|worker| worker.is_serving())
+                }
+                Timer::Idle(app) | Timer::Wait(app) | Timer::Retry(app) | Timer::Memory(app) => {
+                    self.apps.contains_key(&app)
+                }
                 Timer::Room => self.queue.total() > 0,
             };
             ensure(known, || format!("{timer:?} is set for nothing"))?;

@@ -160,8 +160,10 @@ pub enum Disabling {
 pub enum Failure {
     /// An app root couldn't be inspected, or a worker not be started.
     Start(ReportId),
-    /// A ready worker ended by itself.
+    /// A worker ended by itself.
     Crash(Exit),
+    /// A ready worker does not answer at its socket.
+    Refused,
 }
 
 /// The end of a worker that did not leave in peace.

@@ -215,7 +215,6 @@ pub enum Exit {
 
 impl Exit {
     /// Whether somebody else ended it: these signals a program does not get for what it did itself.
-    #[expect(dead_code, reason = "the breaker asks")]
     pub(crate) fn is_from_outside(self) -> bool {
         const HUP: i32 = 1;
         const INT: i32 = 2;

@@ -37,14 +37,18 @@ mod time;
 mod agenda;
 mod app;
 mod book;
+mod breaker;
 mod queue;
 mod roster;
 mod timers;
 
 // The machine, and what it does with events: `step` and `settle` in `pool` hold the control flow.
 mod asking;
+mod failing;
+mod health;
 mod operator;
 mod pool;
+mod recycling;
 mod sessions;
 mod workers;
 

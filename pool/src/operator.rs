@@ -1,6 +1,6 @@
 //! Orders of the operator, and of clients with the right to give them.
 
-use crate::app::{App, Origin};
+use crate::app::{App, Origin, Upkeep};
 use crate::book::Use;
 use crate::bounds::{self, longest, longest_idle};
 use crate::effect::{Beyond, Disabling, EndReason, Invalid, Notice, Refusal, StopReason};
@@ -95,6 +95,9 @@ impl Pool {
                 let app = self.apps.get_mut(&id).expect("every root has its app");
                 (app.settings, app.wanted, app.origin) = (settings, Wanted::default(), Origin::Operator);
                 app.options_ignored = false;
+                if app.settings.prestart && app.upkeep == Upkeep::NotYet {
+                    app.upkeep = Upkeep::Kept;
+                }
                 self.warn_of_min();
                 id
             }
@@ -156,6 +159,9 @@ impl Pool {
         let Some(id) = self.app(root) else { return self.unknown(request) };
         if let Some(app) = self.apps.get_mut(&id) {
             app.disabled = None;
+            if app.breaker.reset() {
+                self.notice(Notice::BreakerClosed { app: id });
+            }
         }
         self.touch(id);
         self.done(request);
@@ -179,15 +185,29 @@ impl Pool {
         self.done(request);
     }
 
-    /// Workers that are always kept leave no room for apps that have none.
+    /// The operator's configuration is complete, and judged as a whole.
+    pub(crate) fn configured(&mut self) {
+        self.configured = true;
+        let max = self.settings.max.get();
+        if self.apps.len() > max as usize {
+            let apps = self.apps.keys().copied().collect();
+            self.notice(Notice::MoreAppsThanMax { apps, max });
+        }
+        self.warn_of_min();
+    }
+
+    /// Workers that are always kept leave no room for apps that have none. Said once, until it is true no longer.
     pub(crate) fn warn_of_min(&mut self) {
         let with_min = || self.apps.iter().filter(|(_, app)| app.settings.min > 0);
         let min_total = with_min().fold(0u32, |sum, (_, app)| sum.saturating_add(app.settings.min));
         let max = self.settings.max.get();
-        if min_total >= max {
+        let crowded = min_total >= max;
+        if crowded && self.configured && !self.min_warned {
+            self.min_warned = true;
             let apps = with_min().map(|(&id, _)| id).collect();
             self.notice(Notice::MinAboveMax { apps, min_total, max });
         }
+        self.min_warned &= crowded;
     }
 
     /// No new sessions; what is left has `grace`, and without any, nobody is left to read an answer.
@@ -206,6 +226,7 @@ impl Pool {
         let workers: Vec<WorkerId> = self.roster.workers().map(|(id, _)| id).collect();
         for id in workers {
             self.leave(id, StopReason::PoolEnding, now);
+            self.execute(id);
             if until <= now {
                 self.revoke_all(id, None, EndReason::PoolEnding, now);
                 self.stop_if_drained(id, now);

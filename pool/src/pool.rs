@@ -1,7 +1,7 @@
 //! The machine: what it knows, and the one place where events come in.
 
 use crate::agenda::Agenda;
-use crate::app::{App, Inspection, Origin, Upkeep};
+use crate::app::{App, Inspection, Upkeep};
 use crate::book::Book;
 use crate::effect::{Answer, Beyond, Effect, Invalid, Notice, Refusal};
 use crate::event::Event;
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The decisions of a pool. Events in, effects out; it does nothing by itself.
 ///
-/// `Sampled`, `Pinged`, `FilesChanged`, `SwapDone`, `Restart` and `Reloaded` change nothing yet.
+/// `FilesChanged`, `SwapDone`, `Restart` and `Reloaded` change nothing yet.
 #[derive(Debug)]
 pub struct Pool {
     pub(crate) settings: Settings,
@@ -36,6 +36,12 @@ pub struct Pool {
     pub(crate) unstaffed: Agenda<AppId>,
     /// Apps that want more workers than they have for their `min`.
     pub(crate) short: BTreeSet<AppId>,
+    /// Broken apps that nobody uses, and until when that is remembered.
+    pub(crate) remembered: Agenda<AppId>,
+    /// Whether the operator's configuration is complete.
+    pub(crate) configured: bool,
+    /// Whether somebody was told that all the `min` leave no room.
+    pub(crate) min_warned: bool,
     /// Apps something happened to in this step.
     touched: BTreeSet<AppId>,
     effects: Vec<Effect>,
@@ -68,6 +74,9 @@ impl Pool {
             phase: Phase::Running,
             unstaffed: Agenda::default(),
             short: BTreeSet::new(),
+            remembered: Agenda::default(),
+            configured: false,
+            min_warned: false,
             touched: BTreeSet::new(),
             effects: Vec::new(),
         }
@@ -85,12 +94,15 @@ impl Pool {
             Event::ClientGone { client } => self.client_gone(client, now),
 
             Event::Inspected { app, generation, plan } => self.inspected(app, generation, plan),
-            Event::InspectFailed { app, generation, report } => self.inspect_failed(app, generation, report),
+            Event::InspectFailed { app, generation, report } => self.inspect_failed(app, generation, report, now),
             Event::Ready { worker } => self.ready(worker, now),
             Event::SpawnFailed { worker, report, gone } => self.spawn_failed(worker, report, gone, now),
             Event::ConnectFailed { session, why } => self.connect_failed(session, why, now),
             Event::Lingered { connection } => self.lingered(connection, now),
             Event::Exited { worker, exit } => self.exited(worker, exit, now),
+            Event::Sampled { worker, resident_bytes } => self.sampled(worker, resident_bytes),
+            Event::Examined { worker, memory_bytes } => self.examined(worker, memory_bytes, now),
+            Event::Pinged { worker, alive } => self.pinged(worker, alive, now),
 
             Event::Clear { request } => self.clear(request, now),
             Event::SetMax { request, max } => self.set_max(request, max),
@@ -104,18 +116,12 @@ impl Pool {
             Event::Enable { request, root } => self.enable(request, &root),
             Event::Retire { request, worker } => self.retire(request, worker, now),
             Event::EndSession { request, session } => self.end_session(request, session, now),
+            Event::Configured => self.configured(),
             Event::Ending { grace } => self.end(grace, now),
 
             Event::Tick => self.tick(now),
 
-            Event::Restart { .. }
-            | Event::Reloaded { .. }
-            | Event::Sampled { .. }
-            | Event::Pinged { .. }
-            | Event::FilesChanged { .. }
-            | Event::SwapDone { .. }
-            | Event::Examined { .. }
-            | Event::Configured => {}
+            Event::Restart { .. } | Event::Reloaded { .. } | Event::FilesChanged { .. } | Event::SwapDone { .. } => {}
         }
         self.settle(now);
         std::mem::take(&mut self.effects)
@@ -131,11 +137,16 @@ impl Pool {
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Worker(worker) => self.worker_due(worker, now),
+                Timer::Life(worker) => self.life_due(worker),
+                Timer::Sample(worker) => self.sample_due(worker, now),
+                Timer::Ping(worker) => self.ping_due(worker, now),
                 Timer::Connection(connection) => self.connection_due(connection, now),
                 Timer::Idle(app) => self.idle_due(app, now),
                 Timer::Wait(app) => self.wait_due(app, now),
+                Timer::Memory(app) => self.forget_failures(app),
                 // What opened by itself is found below.
                 Timer::Room => {}
+                Timer::Retry(app) => self.touch(app),
             }
             self.settle(now);
         }
@@ -144,6 +155,19 @@ impl Pool {
     /// Draws every conclusion from what has just changed, until there is none left: surplus leaves, waiters
     /// are served, room is made and used, and what is over is forgotten.
     fn settle(&mut self, now: Time) {
+        while self.settle_once(now) {}
+        match room::opens_by_itself(self, now) {
+            Some(at) => self.timers.set(Timer::Room, at),
+            None => self.timers.clear(Timer::Room),
+        }
+        if matches!(self.phase, Phase::Ending { .. }) && self.roster.count() == 0 {
+            self.phase = Phase::Ended;
+            self.effect(Effect::Ended);
+        }
+    }
+
+    /// True: putting things in order has changed something again.
+    fn settle_once(&mut self, now: Time) -> bool {
         let mut settled = BTreeSet::new();
         loop {
             while let Some(app) = self.touched.pop_first() {
@@ -155,21 +179,15 @@ impl Pool {
             }
             match room::next_move(self, now) {
                 Some(Move::Start(app)) => self.start(app, now),
+                Some(Move::Replace(worker)) => self.replace(worker, now),
                 Some(Move::Leave(worker, why)) => self.leave(worker, why, now),
                 None => break,
             }
         }
-        match room::opens_by_itself(self, now) {
-            Some(at) => self.timers.set(Timer::Room, at),
-            None => self.timers.clear(Timer::Room),
-        }
         for app in settled {
-            self.tidy(app);
+            self.tidy(app, now);
         }
-        if matches!(self.phase, Phase::Ending { .. }) && self.roster.count() == 0 {
-            self.phase = Phase::Ended;
-            self.effect(Effect::Ended);
-        }
+        !self.touched.is_empty()
     }
 
     /// Serves the waiters of an app, oldest first, as far as there are slots.
@@ -182,7 +200,7 @@ impl Pool {
     }
 
     /// Sets the timers of an app, and forgets what nothing needs any more.
-    fn tidy(&mut self, id: AppId) {
+    fn tidy(&mut self, id: AppId, now: Time) {
         let Some(app) = self.apps.get(&id) else { return };
         let crew = self.roster.crew(id);
         if let (Some(idle), Some((since, _))) = (app.max_idle(), crew.longest_idle())
@@ -197,16 +215,19 @@ impl Pool {
         let over = crew.all.is_empty() && self.queue.len(id) == 0 && !self.short.contains(&id);
         if over && app.inspection != Inspection::Looking {
             self.timers.clear(Timer::Idle(id));
-            self.rest(id);
+            self.rest(id, now);
+        } else {
+            self.no_longer_remembered(id);
         }
     }
 
     /// An app nobody uses: its code may have changed before the next start, and one that only a `get` made
     /// known is forgotten.
-    fn rest(&mut self, id: AppId) {
+    fn rest(&mut self, id: AppId, now: Time) {
         let Some(app) = self.apps.get_mut(&id) else { return };
         app.begin_generation();
-        if app.origin != Origin::Operator && !app.stopped && app.disabled.is_none() {
+        if self.is_forgettable(id) && !self.remembers(id, now) {
+            self.timers.clear(Timer::Retry(id));
             let root = self.apps.remove(&id).map(|app| app.root).unwrap_or_default();
             self.roots.remove(&root);
             self.notice(Notice::Forgotten { app: id });
@@ -217,7 +238,8 @@ impl Pool {
     /// Looks into the root of an app that is to start a worker.
     fn look_into(&mut self, id: AppId) {
         let Some(app) = self.apps.get(&id).filter(|_| self.phase == Phase::Running) else { return };
-        let wanted = self.queue.first(id).is_some() || app.min() > self.roster.crew(id).live();
+        let crew = self.roster.crew(id);
+        let wanted = self.queue.first(id).is_some() || app.min() > crew.live() || crew.any_spent() && app.is_kept_up();
         if wanted && app.inspection == Inspection::Unknown {
             self.inspect(id);
         }

@@ -4,6 +4,7 @@ use crate::app::{App, Inspection};
 use crate::effect::{Gate, StopReason};
 use crate::ids::{AppId, WorkerId};
 use crate::pool::{Phase, Pool};
+use crate::recycling;
 use crate::roster;
 use crate::time::Time;
 use std::cmp::Reverse;
@@ -13,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Move {
     Start(AppId),
+    /// A worker that has done enough gets its replacement.
+    Replace(WorkerId),
     /// A worker makes room: an idle or unneeded one, or a busy one whose app has had more than is fair.
     Leave(WorkerId, StopReason),
 }
@@ -22,7 +25,10 @@ pub(crate) fn next_move(pool: &Pool, now: Time) -> Option<Move> {
     if pool.phase != Phase::Running {
         return None;
     }
-    for_waiters(pool, now).or_else(|| for_min(pool)).or_else(|| for_fairness(pool, now))
+    for_waiters(pool, now)
+        .or_else(|| for_min(pool, now))
+        .or_else(|| for_recycling(pool, now))
+        .or_else(|| for_fairness(pool, now))
 }
 
 /// What an app could use more of. Apps without a worker come first, then those with fewer starts under way,
@@ -57,8 +63,9 @@ impl Want {
             starting: crew.starting.len() as u32,
             oldest,
             unmet: pool.queue.len(id).saturating_sub(pool.roster.starting_slots(id, None)),
-            places: app.limit().saturating_sub(crew.count()),
-            slots: concurrency.slots(),
+            // A broken app is tried with one worker.
+            places: if app.breaker.is_trying() { 1 } else { app.limit().saturating_sub(crew.count()) },
+            slots: concurrency.slots(pool.settings.max_sessions.get()),
         })
     }
 
@@ -79,6 +86,8 @@ fn own_gate(pool: &Pool, id: AppId, app: &App) -> Option<Gate> {
         Some(Gate::Disabled)
     } else if app.inspection == Inspection::Looking {
         Some(Gate::Inspecting)
+    } else if app.breaker.is_trying() && !crew.starting.is_empty() {
+        Some(Gate::Trying)
     } else if pool.roster.starting_slots(id, None) >= pool.queue.len(id) {
         Some(Gate::EnoughStarting)
     } else if crew.count() >= app.limit() {
@@ -167,6 +176,7 @@ fn evictable(pool: &Pool, for_app: AppId) -> Option<(WorkerId, StopReason)> {
 /// Whether a starting worker is one more than its app's waiters have a use for.
 fn is_unneeded(pool: &Pool, id: WorkerId) -> bool {
     let starting = pool.roster.get(id).filter(|worker| worker.phase == roster::Phase::Starting);
+    let starting = starting.filter(|worker| worker.replaces.is_none());
     starting.is_some_and(|worker| pool.roster.starting_slots(worker.app, Some(id)) >= pool.queue.len(worker.app))
 }
 
@@ -175,11 +185,31 @@ fn is_dispensable(pool: &Pool, id: WorkerId) -> bool {
     pool.app_of(id).is_some_and(|app| pool.queue.first(app).is_none())
 }
 
-fn for_min(pool: &Pool) -> Option<Move> {
+fn for_min(pool: &Pool, now: Time) -> Option<Move> {
     let room = pool.roster.count() < pool.settings.max.get();
     let may_start = room && (pool.roster.starting().len() as u32) < pool.settings.max_starting.get();
-    let known = |id: &&AppId| pool.apps.get(id).is_some_and(|app| app.plan().is_some());
-    if may_start { pool.short.iter().find(known).map(|&app| Move::Start(app)) } else { None }
+    let ready = |id: &&AppId| pool.apps.get(id).is_some_and(|app| app.plan().is_some() && app.restore_from <= now);
+    if may_start { pool.short.iter().find(ready).map(|&app| Move::Start(app)) } else { None }
+}
+
+/// A replacement may go beyond the limits by `surge`. Without that, and without room, the old one leaves first:
+/// one at a time, so that the app goes on serving as far as it can.
+fn for_recycling(pool: &Pool, now: Time) -> Option<Move> {
+    let (settings, count) = (&pool.settings, pool.roster.count());
+    if pool.roster.starting().len() as u32 >= settings.max_starting.get() {
+        return None;
+    }
+    let fits = |id: AppId, surge: u32| {
+        let limit = pool.apps.get(&id).map_or(0, App::limit);
+        let of_app = pool.roster.crew(id).count();
+        count < settings.max.get().saturating_add(surge) && of_app < limit.saturating_add(surge)
+    };
+    if let Some(old) = recycling::next(pool, now, |app| fits(app, settings.surge)) {
+        return Some(Move::Replace(old));
+    }
+    let first = |app| settings.surge == 0 && recycling::is_settled(pool, app);
+    let old = recycling::next(pool, now, first)?;
+    Some(Move::Leave(old, pool.roster.get(old)?.spent?))
 }
 
 /// Since when the oldest waiter of an app waits that has no worker which serves or will, though it might

@@ -1,8 +1,10 @@
 //! The workers, and the orders in which they are looked for.
 
 use crate::effect::StopReason;
-use crate::ids::{AppId, ConnectionId, Generation, WorkerId};
+use crate::health::Health;
+use crate::ids::{AppId, ClientId, ConnectionId, Generation, ReportId, SessionId, WorkerId};
 use crate::queue::Ticket;
+use crate::recycling::Weight;
 use crate::settings::{Concurrency, Parking};
 use crate::time::Time;
 use std::cmp::Reverse;
@@ -14,6 +16,8 @@ pub(crate) struct Worker {
     pub(crate) app: AppId,
     pub(crate) generation: Generation,
     pub(crate) concurrency: Concurrency,
+    /// Sessions, leases and pings that it may hold.
+    pub(crate) slots: u32,
     pub(crate) parking: Parking,
     pub(crate) phase: Phase,
     /// Why it leaves; the first reason stays.
@@ -34,6 +38,19 @@ pub(crate) struct Worker {
     /// Its backlog was full and is not tried again before its timer; how long it was given last.
     pub(crate) back_off: Option<Duration>,
     pub(crate) backing_off: bool,
+    /// It has done enough and is to be replaced: used only when nobody else has a slot.
+    pub(crate) spent: Option<StopReason>,
+    /// The spent worker that it is started for.
+    pub(crate) replaces: Option<WorkerId>,
+    pub(crate) replaced_by: Option<WorkerId>,
+    pub(crate) weight: Weight,
+    pub(crate) health: Health,
+    /// It is to be killed, and looked at before.
+    pub(crate) doomed: bool,
+    /// Why it could not be started.
+    pub(crate) report: Option<ReportId>,
+    /// Sessions it had when it was given up.
+    pub(crate) open_at_end: Vec<(SessionId, ClientId, Time)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +69,8 @@ pub(crate) enum Phase {
 
 impl Worker {
     pub(crate) fn has_free_slot(&self) -> bool {
-        self.takes_connections() && self.concurrency.allows(self.sessions + self.leases + 1)
+        let taken = self.sessions + self.leases + u32::from(self.health.pinging);
+        self.takes_connections() && taken < self.slots
     }
 
     /// Whether a new connection to it can be made; there may be no slot for it.
@@ -73,18 +91,27 @@ impl Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     phase: Phase,
-    free: Option<(u32, Reverse<Time>)>,
+    free: Option<Order>,
     idle: Option<Time>,
     active: bool,
+    /// To be replaced, and nobody is started for that.
+    spent: bool,
+    replacing: bool,
 }
+
+/// In which order free slots are given: spent workers last, then fewest sessions first, then most recently used,
+/// so that surplus falls idle.
+type Order = (bool, u32, Reverse<Time>);
 
 impl Place {
     fn of(worker: &Worker) -> Self {
         Self {
             phase: worker.phase,
-            free: worker.has_free_slot().then_some((worker.sessions, Reverse(worker.used))),
+            free: worker.has_free_slot().then_some((worker.spent.is_some(), worker.sessions, Reverse(worker.used))),
             idle: worker.is_idle().then_some(worker.used),
             active: worker.sessions > 0,
+            spent: worker.is_serving() && worker.spent.is_some() && worker.replaced_by.is_none(),
+            replacing: worker.replaces.is_some(),
         }
     }
 }
@@ -96,8 +123,11 @@ pub(crate) struct Crew {
     /// Those that may still become ready, as far as is known.
     pub(crate) starting: BTreeSet<WorkerId>,
     pub(crate) serving: u32,
-    /// Those with a free slot: fewest sessions first, then most recently used, so that surplus falls idle.
-    free: BTreeSet<(u32, Reverse<Time>, WorkerId)>,
+    /// Those of the starting that replace one which still serves.
+    replacing: u32,
+    spent: u32,
+    /// Those with a free slot.
+    free: BTreeSet<(Order, WorkerId)>,
     /// Longest idle first.
     idle: BTreeSet<(Time, WorkerId)>,
 }
@@ -107,13 +137,18 @@ impl Crew {
         self.all.len() as u32
     }
 
-    /// Workers that serve or will.
+    /// Workers that serve or will; one and its replacement count as one.
     pub(crate) fn live(&self) -> u32 {
-        self.starting.len() as u32 + self.serving
+        self.starting.len() as u32 + self.serving - self.replacing
+    }
+
+    /// Whether one is to be replaced, and nobody is started for that.
+    pub(crate) fn any_spent(&self) -> bool {
+        self.spent > 0
     }
 
     pub(crate) fn freest(&self) -> Option<WorkerId> {
-        self.free.first().map(|&(.., worker)| worker)
+        self.free.first().map(|&(_, worker)| worker)
     }
 
     /// The longest-idle worker, and since when.
@@ -122,8 +157,15 @@ impl Crew {
     }
 }
 
-static NOBODY: Crew =
-    Crew { all: BTreeSet::new(), starting: BTreeSet::new(), serving: 0, free: BTreeSet::new(), idle: BTreeSet::new() };
+static NOBODY: Crew = Crew {
+    all: BTreeSet::new(),
+    starting: BTreeSet::new(),
+    serving: 0,
+    replacing: 0,
+    spent: 0,
+    free: BTreeSet::new(),
+    idle: BTreeSet::new(),
+};
 
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
@@ -133,6 +175,9 @@ pub(crate) struct Roster {
     starting: BTreeSet<WorkerId>,
     /// Longest idle first.
     idle: BTreeSet<(Time, WorkerId)>,
+    /// To be replaced, in order of age.
+    spent: BTreeSet<WorkerId>,
+    replacing: u32,
     draining: u32,
     leaving: u32,
     active: u32,
@@ -176,9 +221,15 @@ impl Roster {
 
     fn place(&mut self, id: WorkerId, app: AppId, place: Place) {
         let crew = self.crews.get_mut(&app).expect("a worker is in a crew");
-        if let Some((sessions, used)) = place.free {
-            crew.free.insert((sessions, used, id));
+        if let Some(order) = place.free {
+            crew.free.insert((order, id));
         }
+        if place.spent {
+            self.spent.insert(id);
+            crew.spent += 1;
+        }
+        crew.replacing += u32::from(place.replacing);
+        self.replacing += u32::from(place.replacing);
         if let Some(since) = place.idle {
             crew.idle.insert((since, id));
             self.idle.insert((since, id));
@@ -201,9 +252,15 @@ impl Roster {
 
     fn unplace(&mut self, id: WorkerId, app: AppId, place: Place) {
         let crew = self.crews.get_mut(&app).expect("a worker is in a crew");
-        if let Some((sessions, used)) = place.free {
-            crew.free.remove(&(sessions, used, id));
+        if let Some(order) = place.free {
+            crew.free.remove(&(order, id));
         }
+        if place.spent {
+            self.spent.remove(&id);
+            crew.spent -= 1;
+        }
+        crew.replacing -= u32::from(place.replacing);
+        self.replacing -= u32::from(place.replacing);
         if let Some(since) = place.idle {
             crew.idle.remove(&(since, id));
             self.idle.remove(&(since, id));
@@ -246,9 +303,14 @@ impl Roster {
         self.workers.len() as u32
     }
 
-    /// Workers that serve or will.
+    /// Workers that serve or will; one and its replacement count as one.
     pub(crate) fn live(&self) -> u32 {
-        self.count() - self.draining - self.leaving
+        self.count() - self.draining - self.leaving - self.replacing
+    }
+
+    /// Workers to be replaced, in order of age.
+    pub(crate) fn spent(&self) -> impl Iterator<Item = WorkerId> {
+        self.spent.iter().copied()
     }
 
     /// Workers with at least one session.
@@ -274,7 +336,7 @@ impl Roster {
     /// Slots that will be there once every starting worker of the app but `except` is ready.
     pub(crate) fn starting_slots(&self, app: AppId, except: Option<WorkerId>) -> u32 {
         let others = self.crew(app).starting.iter().filter(|&&id| Some(id) != except);
-        others.fold(0, |sum, id| sum.saturating_add(self.workers[id].concurrency.slots()))
+        others.fold(0, |sum, id| sum.saturating_add(self.workers[id].slots))
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -282,11 +344,21 @@ impl Roster {
         for (&id, worker) in &self.workers {
             again.crews.entry(worker.app).or_default().all.insert(id);
             again.place(id, worker.app, Place::of(worker));
+            let other = worker.replaces.or(worker.replaced_by);
+            let paired =
+                other.and_then(|other| self.workers.get(&other)).map(|other| (other.replaced_by, other.replaces));
+            if other.is_some() && paired != Some((worker.replaces.map(|_| id), worker.replaced_by.map(|_| id))) {
+                return Err(format!("{id} and its replacement do not know each other"));
+            }
+            if worker.replaces.is_some() && !matches!(worker.phase, Phase::Starting | Phase::Failing) {
+                return Err(format!("{id} replaces somebody still"));
+            }
             if worker.sessions + worker.leases != worker.connections.len() as u32 {
                 return Err(format!("{id} has other connections than sessions and leases"));
             }
         }
         let same = (&again.crews, &again.starting, &again.idle) == (&self.crews, &self.starting, &self.idle)
+            && (&again.spent, again.replacing) == (&self.spent, self.replacing)
             && (again.draining, again.leaving, again.active) == (self.draining, self.leaving, self.active);
         if same { Ok(()) } else { Err("the roster's orders do not agree with its workers".into()) }
     }

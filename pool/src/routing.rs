@@ -64,7 +64,16 @@ impl Pool {
         if let Some(app) = self.apps.get_mut(&waiter.app) {
             app.served += 1;
         }
+        self.limit_session(connection, waiter.app, now);
         self.effect(Effect::Grant { request, session, worker, connection, path });
+        self.count_request(worker, waiter.app);
+    }
+
+    /// A session has its time.
+    pub(crate) fn limit_session(&mut self, connection: ConnectionId, app: AppId, now: Time) {
+        if let Some(time) = self.apps.get(&app).and_then(|app| app.settings.max_request_time) {
+            self.timers.set(Timer::Connection(connection), now + time);
+        }
     }
 
     /// The pool ends a connection.

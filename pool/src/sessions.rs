@@ -1,7 +1,7 @@
 //! What becomes of sessions and leases: they are closed, parked, abandoned, made again.
 
 use crate::book::Use;
-use crate::effect::{Effect, EndReason, Invalid, Path, Refusal, StopReason};
+use crate::effect::{Effect, EndReason, Failure, Invalid, Path, Refusal, StopReason};
 use crate::event::{Close, ConnectFailure};
 use crate::ids::{ClientId, ConnectionId, Request, SessionId, WorkerId};
 use crate::pool::Pool;
@@ -21,12 +21,15 @@ impl Pool {
         if connection.client != client {
             return;
         }
-        let worker = connection.worker;
+        let (worker, app) = (connection.worker, connection.app);
         match (connection.state, how) {
             (Use::Open, Close::Kept) => self.park(id, worker, now),
             (Use::Open, Close::Abandoned) => self.linger(id, now),
             (Use::Open | Use::Parked, Close::Finished) | (Use::Parked, Close::Abandoned) => self.release(id, now),
             (Use::Parked, Close::Kept) | (Use::Lingering, _) => return,
+        }
+        if how != Close::Abandoned {
+            self.prove(app);
         }
         if how != Close::Abandoned && self.roster.get(worker).is_some_and(|worker| worker.back_off.is_some()) {
             // A session that ended in peace says that the worker takes connections off its backlog again.
@@ -45,7 +48,7 @@ impl Pool {
                 return self.revoke(id, EndReason::LeaseEnded, now);
             }
             Parking::For(time) => self.timers.set(Timer::Connection(id), now + time),
-            Parking::Unlimited => {}
+            Parking::Unlimited => self.timers.clear(Timer::Connection(id)),
         }
         let app = at.app;
         self.book.park(id, now);
@@ -82,11 +85,17 @@ impl Pool {
         match connection.state {
             Use::Parked => self.revoke(id, EndReason::LeaseEnded, now),
             Use::Lingering => {
+                self.note_open_sessions(worker);
                 self.revoke(id, EndReason::LingerTimedOut, now);
                 self.leave(worker, StopReason::LingerTimedOut, now);
                 self.stop_if_drained(worker, now);
             }
-            Use::Open => {}
+            Use::Open => {
+                self.note_open_sessions(worker);
+                self.revoke(id, EndReason::RequestTimedOut, now);
+                self.leave(worker, StopReason::RequestTimedOut, now);
+                self.stop_if_drained(worker, now);
+            }
         }
     }
 
@@ -122,6 +131,8 @@ impl Pool {
             worker.connections.remove(&id);
             worker.connections.insert(connection);
         });
+        self.timers.clear(Timer::Connection(id));
+        self.limit_session(connection, before.app, now);
         self.effect(Effect::Grant { request, session, worker, connection, path: Path::Fresh });
     }
 
@@ -138,11 +149,12 @@ impl Pool {
         }
         match why {
             ConnectFailure::Refused => {
-                self.put_back(waiter);
+                self.put_back(waiter, now);
                 self.kill(worker, StopReason::ConnectRefused, now);
+                self.count_failure(waiter.app, Failure::Refused, now);
             }
             ConnectFailure::BacklogFull => {
-                self.put_back(waiter);
+                self.put_back(waiter, now);
                 self.back_off(worker, now);
             }
             ConnectFailure::Exhausted => self.refuse(waiter.request, Refusal::Overloaded),

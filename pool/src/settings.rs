@@ -18,6 +18,8 @@ pub struct Settings {
     pub fair_wait: Duration,
     /// How long an evicted (idle) worker has after TERM before KILL.
     pub evict_timeout: Duration,
+    /// Sessions at once in one worker without a limit of its own.
+    pub max_sessions: NonZeroU32,
     /// What an app gets that says nothing else.
     pub defaults: AppSettings,
     /// Whether clients may only narrow what the operator said, and only ask for registered roots and those
@@ -36,6 +38,7 @@ impl Default for Settings {
             surge: 1,
             fair_wait: Duration::from_secs(1),
             evict_timeout: Duration::from_secs(2),
+            max_sessions: NonZeroU32::new(1000).expect("1,000 is not zero"),
             defaults: AppSettings::default(),
             bounded: false,
             apps_under: Vec::new(),
@@ -123,20 +126,16 @@ impl Default for AppSettings {
 pub enum Concurrency {
     /// Sessions and leases together never exceed this.
     Limited(NonZeroU32),
-    /// No limit on sessions; leases are bounded by [`LEASES_WITHOUT_LIMIT`].
+    /// No limit but the pool's `max_sessions`; leases are bounded by [`LEASES_WITHOUT_LIMIT`].
     Unlimited,
 }
 
 impl Concurrency {
-    /// Whether a worker may hold this many sessions and leases.
-    pub(crate) fn allows(self, taken: u32) -> bool {
-        taken <= self.slots()
-    }
-
-    pub(crate) fn slots(self) -> u32 {
+    /// Sessions and leases that a worker may hold; `most` where there is no limit.
+    pub(crate) fn slots(self, most: u32) -> u32 {
         match self {
             Self::Limited(limit) => limit.get(),
-            Self::Unlimited => u32::MAX,
+            Self::Unlimited => most,
         }
     }
 }

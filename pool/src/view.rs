@@ -2,7 +2,7 @@
 
 use crate::app::{App, Inspection, Origin};
 use crate::book::Use;
-use crate::effect::{Disabling, Gate};
+use crate::effect::Gate;
 use crate::ids::{AppId, WorkerId};
 use crate::pool::Pool;
 use crate::room;
@@ -32,7 +32,7 @@ impl Pool {
             state: self.app_state(id, app),
             registered: app.origin == Origin::Operator,
             limit,
-            disabled: app.disabled.clone().map(|why| (Disabling::Operator(why), None)),
+            disabled: app.disabled(),
             generation: app.generation,
             waiting: self.queue.len(id),
             served: app.served,
@@ -45,7 +45,7 @@ impl Pool {
         let mut workers = crew.all.iter().filter_map(|&id| self.roster.get(id));
         if app.stopped {
             AppState::Stopped
-        } else if app.disabled.is_some() {
+        } else if app.disabled().is_some() {
             AppState::Disabled
         } else if workers.any(|worker| matches!(worker.phase, Phase::Serving | Phase::Draining)) {
             AppState::Running
@@ -81,7 +81,7 @@ impl Pool {
             leases: worker.leases,
             served: worker.served,
             started: worker.started,
-            why: worker.why,
+            why: worker.why.or(worker.spent),
             idle: worker.is_idle().then(|| now.since(worker.used)),
         }
     }

@@ -2,10 +2,13 @@
 
 use crate::app::Inspection;
 use crate::book::Use;
-use crate::effect::{Effect, EndReason, Notice, Refusal, StopReason};
+use crate::effect::{Effect, EndReason, Failure, Notice, Refusal, StopReason};
 use crate::event::Exit;
+use crate::health::Health;
 use crate::ids::{AppId, ConnectionId, Generation, ReportId, WorkerId};
 use crate::pool::Pool;
+use crate::queue::Ticket;
+use crate::recycling::Weight;
 use crate::room;
 use crate::roster::{Phase, Worker};
 use crate::settings::{AppSettings, Plan};
@@ -13,6 +16,11 @@ use crate::time::Time;
 use crate::timers::Timer;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// How long a worker that is to be killed is looked at, at most …
+const LOOK_TIME: Duration = Duration::from_millis(500);
+/// … and how long it has to print its stacks, if it was asked to.
+const DUMP_TIME: Duration = Duration::from_secs(1);
 
 impl Pool {
     pub(crate) fn inspect(&mut self, id: AppId) {
@@ -30,29 +38,37 @@ impl Pool {
         }
     }
 
-    pub(crate) fn inspect_failed(&mut self, id: AppId, generation: Generation, report: ReportId) {
+    pub(crate) fn inspect_failed(&mut self, id: AppId, generation: Generation, report: ReportId, now: Time) {
         let Some(app) = self.apps.get_mut(&id) else { return };
         if app.inspection == Inspection::Looking && app.generation == generation {
             app.inspection = Inspection::Unknown;
             self.notice(Notice::SpawnFailed { app: id, worker: None, report });
             self.pause_min(id);
             self.refuse_waiters(id, &Refusal::SpawnFailed(report));
+            self.count_failure(id, Failure::Start(report), now);
         }
     }
 
     /// Starts a worker for the oldest waiter no other start is for, else for the app's `min`.
     pub(crate) fn start(&mut self, id: AppId, now: Time) {
-        let Some(app) = self.apps.get(&id) else { return };
-        let Some(plan) = app.plan() else { return };
         let starting = &self.roster.crew(id).starting;
         let causes = starting.iter().filter_map(|&worker| self.roster.get(worker)?.cause);
         let caused: BTreeSet<_> = causes.collect();
         let cause = self.queue.of_app(id).map(|waiter| waiter.ticket).find(|ticket| !caused.contains(ticket));
+        self.hire(id, cause, now);
+    }
+
+    /// Starts a worker, for this waiter if one is named.
+    pub(crate) fn hire(&mut self, id: AppId, cause: Option<Ticket>, now: Time) -> Option<WorkerId> {
+        let app = self.apps.get(&id)?;
+        let plan = app.plan()?;
         let (generation, timeout) = (app.generation, app.settings.start_timeout);
+        let concurrency = app.settings.concurrency.unwrap_or(plan.concurrency);
         let worker = self.roster.hire(Worker {
             app: id,
             generation,
-            concurrency: app.settings.concurrency.unwrap_or(plan.concurrency),
+            concurrency,
+            slots: concurrency.slots(self.settings.max_sessions.get()),
             parking: plan.parking,
             phase: Phase::Starting,
             why: None,
@@ -66,10 +82,19 @@ impl Pool {
             served: 0,
             back_off: None,
             backing_off: false,
+            spent: None,
+            replaces: None,
+            replaced_by: None,
+            weight: Weight::default(),
+            health: Health::default(),
+            doomed: false,
+            report: None,
+            open_at_end: Vec::new(),
         });
         self.timers.set(Timer::Worker(worker), now + timeout);
         self.effect(Effect::Spawn { app: id, worker, generation });
         self.touch(id);
+        Some(worker)
     }
 
     pub(crate) fn ready(&mut self, id: WorkerId, now: Time) {
@@ -82,9 +107,12 @@ impl Pool {
         });
         if let Some(app) = self.apps.get_mut(&app) {
             app.last_start = after;
+            app.failed_replacements = 0;
         }
         self.notice(Notice::WorkerReady { worker: id, after });
         self.touch(app);
+        self.watch(id, now);
+        self.succeed(id, now);
     }
 
     /// Who waits for an app without a serving worker is told at once. While others serve, only the waiter
@@ -92,19 +120,20 @@ impl Pool {
     /// can't be repeated without end, and the rest are served by the workers there are.
     pub(crate) fn spawn_failed(&mut self, id: WorkerId, report: ReportId, gone: bool, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
-        let (app, cause) = (worker.app, worker.cause);
-        let phase = worker.phase;
+        let (app, cause, phase) = (worker.app, worker.cause, worker.phase);
+        let unasked = matches!(phase, Phase::Starting | Phase::Failing);
+        if unasked {
+            self.roster.update(id, |worker| worker.report = Some(report));
+        }
+        let replaced = self.fail_to_replace(id, now);
         match phase {
-            _ if gone => {
-                self.timers.clear(Timer::Worker(id));
-                self.roster.dismiss(id);
-            }
+            _ if gone => self.dismiss(id, None, now),
             Phase::Starting => self.kill(id, StopReason::SpawnFailed, now),
             Phase::Failing => self.roster.update(id, |worker| worker.phase = Phase::Killed),
             Phase::Serving | Phase::Draining | Phase::Stopping | Phase::Killed => {}
         }
         self.touch(app);
-        if !matches!(phase, Phase::Starting | Phase::Failing) {
+        if !unasked {
             return;
         }
         self.notice(Notice::SpawnFailed { app, worker: Some(id), report });
@@ -116,18 +145,43 @@ impl Pool {
             self.queue.remove(waiter.request);
             self.refuse(waiter.request, refusal);
         }
+        // One that was to replace another says nothing about the others, which serve.
+        if !replaced {
+            self.count_failure(app, Failure::Start(report), now);
+        }
     }
 
     pub(crate) fn exited(&mut self, id: WorkerId, exit: Exit, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
-        let (app, why) = (worker.app, worker.why);
-        for connection in worker.connections.clone() {
-            self.revoke(connection, EndReason::WorkerGone(exit), now);
-        }
-        self.timers.clear(Timer::Worker(id));
-        self.roster.dismiss(id);
+        let why = worker.why;
+        self.note_open_sessions(id);
+        self.revoke_all(id, None, EndReason::WorkerGone(exit), now);
+        self.fail_to_replace(id, now);
         self.notice(Notice::WorkerGone { worker: id, exit, why });
-        self.touch(app);
+        self.dismiss(id, Some(exit), now);
+    }
+
+    /// No process is left of a worker.
+    fn dismiss(&mut self, id: WorkerId, exit: Option<Exit>, now: Time) {
+        self.unwatch(id);
+        self.timers.clear(Timer::Worker(id));
+        let Some(worker) = self.roster.dismiss(id) else { return };
+        self.touch(worker.app);
+        self.record(id, &worker, exit, now);
+        if let (None, Some(exit)) = (worker.why, exit) {
+            self.crashed(worker.app, &worker, exit, now);
+        }
+    }
+
+    /// A worker was looked at closely: for its memory, or before it is killed.
+    pub(crate) fn examined(&mut self, id: WorkerId, memory: Option<u64>, now: Time) {
+        let Some(worker) = self.roster.get(id) else { return };
+        // Whoever was told to print its stacks is given the time for it.
+        if worker.doomed && !self.settings_of(id).is_some_and(|settings| settings.dump) {
+            self.execute(id);
+        } else {
+            self.weighed(id, memory, now);
+        }
     }
 
     /// A worker takes no new session, and goes when its last one ends. The first reason stays.
@@ -142,6 +196,7 @@ impl Pool {
 
     fn drain(&mut self, id: WorkerId, why: StopReason, now: Time) {
         let time = self.of_worker(id, |settings| settings.drain_timeout);
+        self.unwatch(id);
         self.roster.update(id, |worker| (worker.phase, worker.why) = (Phase::Draining, Some(why)));
         self.timers.set(Timer::Worker(id), now + time);
         self.effect(Effect::Drain { worker: id, why });
@@ -155,6 +210,7 @@ impl Pool {
             StopReason::Evicted | StopReason::StartUnneeded => self.settings.evict_timeout,
             _ => self.of_worker(id, |settings| settings.stop_timeout),
         };
+        self.unwatch(id);
         self.roster.update(id, |worker| (worker.phase, worker.why) = (Phase::Stopping, Some(why)));
         self.timers.set(Timer::Worker(id), now + time);
         self.revoke_all(id, None, EndReason::LeaseEnded, now);
@@ -162,21 +218,49 @@ impl Pool {
         self.touch_app_of(id);
     }
 
-    /// Its sessions end with its process.
+    /// Its sessions end with its process. Before that it is looked at, and asked for its stacks: that is the last
+    /// chance to find out what it was doing.
     pub(crate) fn kill(&mut self, id: WorkerId, why: StopReason, now: Time) {
         let phase = match self.roster.get(id).map(|worker| worker.phase) {
             None | Some(Phase::Failing | Phase::Killed) => return,
             Some(Phase::Starting) if why == StopReason::StartTimedOut => Phase::Failing,
             Some(_) => Phase::Killed,
         };
+        // The other half of a pair is told of a failed start with its report.
+        if phase != Phase::Failing {
+            self.unwatch(id);
+        }
+        self.note_open_sessions(id);
         self.revoke_all(id, Some(Use::Parked), EndReason::LeaseEnded, now);
         self.timers.clear(Timer::Worker(id));
         self.roster.update(id, |worker| {
             worker.phase = phase;
             worker.why.get_or_insert(why);
+            worker.doomed = true;
         });
-        self.effect(Effect::Kill { worker: id, why });
         self.touch_app_of(id);
+        // One that said itself that it can't start has nothing more to say; and at the end nobody is left to read.
+        if why == StopReason::SpawnFailed || self.phase != crate::pool::Phase::Running {
+            return self.execute(id);
+        }
+        self.effect(Effect::Examine { worker: id });
+        let dump = self.settings_of(id).is_some_and(|settings| settings.dump);
+        if dump {
+            self.effect(Effect::Dump { worker: id });
+        }
+        self.timers.set(Timer::Worker(id), now + if dump { DUMP_TIME } else { LOOK_TIME });
+    }
+
+    /// Kills a worker that was looked at, or can't be.
+    pub(crate) fn execute(&mut self, id: WorkerId) {
+        let Some(worker) = self.roster.get(id).filter(|worker| worker.doomed) else { return };
+        let why = match worker.phase {
+            Phase::Failing => StopReason::StartTimedOut,
+            _ => worker.why.unwrap_or(StopReason::StopTimedOut),
+        };
+        self.timers.clear(Timer::Worker(id));
+        self.roster.update(id, |worker| worker.doomed = false);
+        self.effect(Effect::Kill { worker: id, why });
     }
 
     pub(crate) fn stop_if_drained(&mut self, id: WorkerId, now: Time) {
@@ -194,6 +278,7 @@ impl Pool {
             Phase::Starting => self.kill(id, StopReason::StartTimedOut, now),
             Phase::Serving => self.roster.update(id, |worker| worker.backing_off = false),
             Phase::Draining => {
+                self.note_open_sessions(id);
                 let ended = match why {
                     Some(StopReason::PoolEnding) => EndReason::PoolEnding,
                     _ => EndReason::DrainTimedOut,
@@ -202,7 +287,7 @@ impl Pool {
                 self.stop_if_drained(id, now);
             }
             Phase::Stopping => self.kill(id, StopReason::StopTimedOut, now),
-            Phase::Failing | Phase::Killed => {}
+            Phase::Failing | Phase::Killed => self.execute(id),
         }
         self.touch(app);
     }
@@ -246,7 +331,12 @@ impl Pool {
     }
 
     fn of_worker(&self, id: WorkerId, read: impl FnOnce(&AppSettings) -> Duration) -> Duration {
-        let app = self.roster.get(id).and_then(|worker| self.apps.get(&worker.app));
-        app.map_or(Duration::ZERO, |app| read(&app.settings))
+        self.settings_of(id).map_or(Duration::ZERO, read)
+    }
+
+    /// The settings of a worker's app.
+    pub(crate) fn settings_of(&self, id: WorkerId) -> Option<&AppSettings> {
+        let worker = self.roster.get(id)?;
+        self.apps.get(&worker.app).map(|app| &app.settings)
     }
 }

@@ -279,6 +279,9 @@ impl Player {
             Effect::Stop { worker, .. } if !self.stubborn.contains(&self.apps[&worker]) => {
                 self.leave(worker, Exit::Status(0));
             }
+            Effect::Examine { worker } => {
+                self.following.push_back(Event::Examined { worker, memory_bytes: None });
+            }
             Effect::Kill { worker, .. } => self.leave(worker, Exit::Signal(9)),
             Effect::Ended => self.ended = true,
             _ => {}

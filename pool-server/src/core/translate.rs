@@ -29,6 +29,7 @@ pub(super) fn settings(config: &PoolConfig, privileged: bool) -> pool::Settings 
         apps_under: config.apps_under.clone(),
         fair_wait: config.fair_wait,
         evict_timeout: config.evict_timeout,
+        max_sessions: NonZeroU32::new(config.max_sessions).unwrap_or(NonZeroU32::MIN),
     }
 }
 
@@ -168,6 +169,7 @@ pub(super) fn disabling(why: &Disabling) -> String {
             let last = match last {
                 Failure::Start(_) => "it could not be started".to_owned(),
                 Failure::Crash(exit) => format!("a worker died with {}", exit_text(*exit)),
+                Failure::Refused => "a worker did not answer at its socket".to_owned(),
             };
             format!("it failed {count} times without one answer in between; the last time {last}")
         }

@@ -22,7 +22,10 @@ pub struct Front {
 
 /// A folder for the runtime files of one server.
 pub fn folder() -> TempDir {
-    tempfile::Builder::new().prefix("front-").tempdir().expect("a temporary folder")
+    let folder = tempfile::Builder::new().prefix("front-").tempdir().expect("a temporary folder");
+    // As root, core and workers run as others.
+    super::apps::open_to_all(folder.path());
+    folder
 }
 
 /// `hatchery` with these arguments, in a surrounding of its own: nothing of this machine's pools is seen.

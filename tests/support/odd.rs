@@ -43,6 +43,29 @@ pub fn answer(request: &Request, stream: &mut dyn Stream) -> Then {
             }
             Then::Text("survived".into())
         }
+        // So many mebibytes more, used and never given back.
+        "/leak" => {
+            let bytes = query.parse::<usize>().unwrap_or(1) << 20;
+            std::mem::forget(vec![1_u8; bytes]);
+            Then::Text(std::process::id().to_string())
+        }
+        // Nobody reaches it any more, and it stays.
+        "/deaf" => {
+            // SAFETY: descriptor 3 is the listener that this process was given, and is not closed meanwhile.
+            let listener = unsafe { std::os::fd::BorrowedFd::borrow_raw(3) };
+            let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ndeaf");
+            loop {
+                std::thread::sleep(Duration::from_secs(600));
+            }
+        }
+        "/abort" => std::process::abort(),
+        // What this process may do with a path.
+        "/read" => Then::Text(std::fs::read_to_string(query).unwrap_or_else(|error| format!("refused: {error}"))),
+        "/connect" => Then::Text(match std::os::unix::net::UnixStream::connect(query) {
+            Ok(_) => "connected".into(),
+            Err(error) => format!("refused: {error}"),
+        }),
         "/status" => then(stream, &format!("HTTP/1.1 {query} Status\r\nETag: \"a\"\r\n\r\n"), Then::Keep),
         "/to-the-end" => then(stream, "HTTP/1.1 200 OK\r\n\r\nto the end", Then::Close),
         "/nonsense" => then(stream, "nonsense\r\n\r\n", Then::Close),

@@ -68,6 +68,17 @@ pub enum StartError {
     /// In a forked child, which may only connect.
     #[error("this pool was started by another process, which alone can restart it")]
     Forked,
+    /// This process has become another user since it started the pool.
+    #[error(
+        "no new pool can be started: this process was user {started_as} when it started the first, and has dropped \
+         its privileges since (now user {now}); end it, and let the service manager start it again"
+    )]
+    PrivilegesDropped {
+        /// The user who started the pool.
+        started_as: u32,
+        /// The user that this process is now.
+        now: u32,
+    },
 }
 
 fn list(places: &[PathBuf]) -> String {

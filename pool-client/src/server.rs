@@ -13,7 +13,7 @@ use hatchery_protocol::{memfd, packet};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, Uid, geteuid, pidfd_open, pidfd_send_signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -46,6 +46,8 @@ pub struct PoolServer {
     keeper: Keeper,
     builder: Builder,
     owner: Owner,
+    /// This process's user when it started the pool.
+    started_as: Uid,
 }
 
 #[derive(Debug)]
@@ -64,10 +66,11 @@ impl PoolServer {
     }
 
     pub(crate) fn start(builder: Builder) -> Result<Self, StartError> {
+        let started_as = geteuid();
         let (door, keeper) = open(&builder)?;
         let door = Arc::new(door);
         let links = Links::new(&door);
-        Ok(Self { door, links, keeper, builder, owner: Owner::this_process() })
+        Ok(Self { door, links, keeper, builder, owner: Owner::this_process(), started_as })
     }
 
     /// A new channel to the pool, for this tokio runtime, which must have I/O and time enabled.
@@ -120,10 +123,16 @@ impl PoolServer {
     /// stay with it: connect anew.
     ///
     /// # Errors
-    /// [`StartError`]; the old door is still there then.
+    /// [`StartError`]; the old door is still there then. [`StartError::PrivilegesDropped`]: this process has become
+    /// another user since, who could not start the same pool again. Nothing helps then but to end this process, and
+    /// to have it started again by whoever started it.
     pub fn restart(&mut self) -> Result<(), StartError> {
         if !self.owner.is_here() {
             return Err(StartError::Forked);
+        }
+        let now = geteuid();
+        if now != self.started_as {
+            return Err(StartError::PrivilegesDropped { started_as: self.started_as.as_raw(), now: now.as_raw() });
         }
         *self = Self::start(self.builder.clone())?;
         Ok(())

@@ -5,6 +5,7 @@ mod support;
 use hatchery_pool_client::{ConnectError, PoolServer, ShutdownError, StartError};
 use hatchery_protocol::WIRE;
 use hatchery_protocol::door::FromDoor;
+use rustix::process::Uid;
 use std::thread;
 use std::time::{Duration, Instant};
 use support::PATIENCE;
@@ -114,6 +115,27 @@ fn a_killed_pool_is_an_error_and_works_after_a_restart() {
         server.connect_blocking().unwrap();
         pool = serving.join().unwrap().1;
     }
+}
+
+#[test]
+fn who_dropped_its_privileges_is_told_that_it_can_start_no_new_pool() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root has privileges to drop");
+    }
+    let (mut server, _pool) = support::pool();
+    let first = server.pid();
+    // Of this thread alone, which is all that is asked here; the others run further tests.
+    let become_user = |uid| {
+        let uid = Uid::from_raw(uid);
+        rustix::thread::set_thread_res_uid(None::<Uid>, uid, None::<Uid>).unwrap();
+    };
+    become_user(65534);
+    let error = server.restart().unwrap_err();
+    become_user(0);
+    assert!(matches!(error, StartError::PrivilegesDropped { started_as: 0, now: 65534 }), "{error}");
+    assert!(error.to_string().contains("let the service manager start it again"), "{error}");
+    assert!(!error.is_retryable());
+    assert_eq!(server.pid(), first, "the old door is still there");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod core;
 mod keeper;
 mod place;
+mod privileges;
 
 use std::process::ExitCode;
 

@@ -13,22 +13,32 @@ pub(super) type Guard = WorkerGuard;
 /// Lines that may wait to be written.
 const LINES: usize = 10_000;
 
-pub(super) fn start(config: &LogConfig) -> Result<Guard, String> {
-    let (sink, colours): (Box<dyn Write + Send>, bool) = match &config.file {
-        None => (Box::new(std::io::stderr()), std::io::stderr().is_terminal()),
-        Some(path) => {
-            let file = OpenOptions::new().append(true).create(true).open(path);
-            (Box::new(file.map_err(|error| format!("the log file {}: {error}", path.display()))?), false)
-        }
+/// Where lines go, and whether they are coloured.
+pub(super) struct Sink {
+    write: Box<dyn Write + Send>,
+    colours: bool,
+}
+
+/// Opens the log, which later this process may have no right to do any more.
+pub(super) fn open(config: &LogConfig) -> Result<Sink, String> {
+    let Some(path) = &config.file else {
+        return Ok(Sink { write: Box::new(std::io::stderr()), colours: std::io::stderr().is_terminal() });
     };
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    let file = file.map_err(|error| format!("the log file {}: {error}", path.display()))?;
+    Ok(Sink { write: Box::new(file), colours: false })
+}
+
+pub(super) fn start(sink: Sink, format: LogFormat) -> Guard {
+    let Sink { write, colours } = sink;
     let (writer, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES).thread_name("log").finish(sink);
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES).thread_name("log").finish(write);
     let filter = EnvFilter::try_from_env("HATCHERY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(writer).with_ansi(colours);
-    match config.format {
+    match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
-    Ok(guard)
+    guard
 }

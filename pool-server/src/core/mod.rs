@@ -32,6 +32,7 @@ mod status;
 mod translate;
 mod workers;
 
+use crate::privileges::{self, PoolUser};
 use hatchery_protocol::channel::{self, ReceiveError};
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::link::FromKeeper;
@@ -49,6 +50,8 @@ struct Beginning {
     core: u32,
     folder: Vec<u8>,
     spawner_pid: i32,
+    /// Whom this process becomes; `None`: the pool is not privileged.
+    pool_user: Option<PoolUser>,
     config: PoolConfig,
     door: OwnedFd,
     admin: Option<UnixListener>,
@@ -62,6 +65,12 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if privileges::privileged()
+        && let Err(errno) = privileges::forbid_tracing()
+    {
+        eprintln!("pool-server core: dumpable: {errno}");
+        return ExitCode::FAILURE;
+    }
     raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -116,7 +125,15 @@ async fn run(link: OwnedFd) -> Result<log::Guard, String> {
     receiver.receive_hello().await.map_err(said)?;
     let (message, descriptors) = receiver.receive().await.map_err(said)?;
     let beginning = begin(message, descriptors)?;
-    let guard = log::start(&beginning.config.log)?;
+    let sink = log::open(&beginning.config.log)?;
+    if let Some(user) = beginning.pool_user {
+        // Before there is a second thread, and before anything is made that this user should own.
+        privileges::become_user(user).map_err(|error| error.to_string())?;
+    }
+    let guard = log::start(sink, beginning.config.log.format);
+    if let Some(PoolUser { uid, gid }) = beginning.pool_user {
+        tracing::info!("runs as user {uid} and group {gid} from now on");
+    }
     let Beginning { door, admin, .. } = &beginning;
     let door = door.try_clone().map_err(|error| format!("the door: {error}"))?;
     let admin = admin.as_ref().map(UnixListener::try_clone).transpose().map_err(|error| format!("admin: {error}"))?;
@@ -134,7 +151,7 @@ async fn run(link: OwnedFd) -> Result<log::Guard, String> {
 }
 
 fn begin(message: FromKeeper, descriptors: Vec<OwnedFd>) -> Result<Beginning, String> {
-    let FromKeeper::Begin { pool, core, admin: _, folder, spawner_pid, pool_user: _ } = message else {
+    let FromKeeper::Begin { pool, core, admin: _, folder, spawner_pid, pool_user } = message else {
         return Err("the keeper must begin".into());
     };
     let mut descriptors = descriptors.into_iter();
@@ -143,5 +160,6 @@ fn begin(message: FromKeeper, descriptors: Vec<OwnedFd>) -> Result<Beginning, St
     };
     let config = memfd::read(config.as_fd()).map_err(|error| format!("the configuration: {error}"))?;
     let admin = descriptors.next().map(UnixListener::from);
-    Ok(Beginning { pool, core, folder, spawner_pid, config, door, admin })
+    let pool_user = pool_user.map(|(uid, gid)| PoolUser { uid, gid });
+    Ok(Beginning { pool, core, folder, spawner_pid, pool_user, config, door, admin })
 }

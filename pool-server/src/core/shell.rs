@@ -64,8 +64,9 @@ pub(super) struct App {
 
 impl Shell {
     pub(super) fn new(beginning: Beginning, keeper: Sender<ToKeeper>) -> Result<Self, String> {
-        let Beginning { pool, core, folder, spawner_pid, config, .. } = beginning;
-        let privileged = rustix::process::geteuid().is_root();
+        let Beginning { pool, core, folder, spawner_pid, config, pool_user, .. } = beginning;
+        // By now this process itself is not.
+        let privileged = pool_user.is_some();
         let workers =
             Workers::new(&folder, format!("{pool}.{core}")).map_err(|error: WorkersError| error.to_string())?;
         let state = State {

@@ -3,17 +3,27 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `start.rs` | from an executed program to a keeper with an open door |
+//! | `users.rs` | whom core and front end of a privileged pool become |
+//! | `output_folder.rs` | the folder for the output of apps |
+//! | `errand.rs` | a short-lived child that does what could hang |
 //! | `serve.rs` | the loop: what comes from the core, the spawner and the kernel |
 //! | `permitted.rs` | what core and spawner may say, and when |
 //! | `workers.rs` | every worker process: its parent, killer and reaper |
+//! | `cgroup.rs` | the control group that a worker may be alone in |
 //! | `roles.rs` | starting core and spawner |
 //! | `link.rs` | the keeper's end of a link |
+//! | `signals.rs` | TERM and CHLD as something to poll |
 
+mod cgroup;
+mod errand;
 mod link;
+mod output_folder;
 mod permitted;
 mod roles;
 mod serve;
+mod signals;
 mod start;
+mod users;
 mod workers;
 
 pub(crate) use start::{main, start};

@@ -9,11 +9,17 @@ use hatchery_protocol::codec::Message;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::mark;
 use rustix::event::PollFd;
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A role that ends more often than this within `RESTART_WINDOW` is not started again.
+pub(super) const RESTARTS: usize = 5;
+const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
 /// A running core or spawner.
 #[derive(Debug)]
@@ -154,4 +160,18 @@ fn start<S: Message, R: Message>(mut command: Command, pool: &str, name: &'stati
     // Not waited for through this handle: the keeper's loop reaps all children.
     let pid = i32::try_from(child.id()).map_err(|error| failed(&error))?;
     Ok(Role { pid, link, name, failed: false })
+}
+
+/// When a role ended lately.
+#[derive(Debug, Default)]
+pub(super) struct Deaths(VecDeque<Instant>);
+
+impl Deaths {
+    /// Counts one more; true when there were too many.
+    pub(super) fn too_many(&mut self) -> bool {
+        let now = Instant::now();
+        self.0.push_back(now);
+        self.0.retain(|death| now.duration_since(*death) < RESTART_WINDOW);
+        self.0.len() > RESTARTS
+    }
 }

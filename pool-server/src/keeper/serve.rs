@@ -1,27 +1,24 @@
 //! The keeper's loop: what comes from the core, the spawner and the kernel.
 
+use super::cgroup::Cgroup;
 use super::permitted::Book;
-use super::roles::{self, Role};
-use super::workers::{self, Process};
+use super::roles::{self, Deaths, RESTARTS, Role};
+use super::signals::Signals;
+use super::workers::{self, Ended, Process};
 use crate::Roles;
 use crate::place::{AdminSocket, RuntimeFolder};
+use crate::privileges::PoolUser;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::link::{FromKeeper, FromSpawner, ToKeeper, ToSpawner};
 use hatchery_protocol::mark;
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGCHLD, SIGTERM};
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// A role that ends more often than this within `RESTART_WINDOW` is not started again.
-const RESTARTS: usize = 5;
-const RESTART_WINDOW: Duration = Duration::from_secs(60);
 /// Between two looks for what dead workers left behind.
 const SWEEP_AGAIN: Duration = Duration::from_millis(5);
 /// Sweeps after a spawner's death: a process it was just making may appear a moment later.
@@ -29,14 +26,23 @@ const SWEEPS_AFTER_SPAWNER: u32 = 20;
 /// What the core may need beyond its drain time to stop its workers.
 const BEYOND_DRAIN: Duration = Duration::from_secs(15);
 
+/// What stays the same for all the keeper's time.
+pub(super) struct Given {
+    pub(super) roles: Roles,
+    pub(super) config: PoolConfig,
+    pub(super) memfd: OwnedFd,
+    pub(super) door: OwnedFd,
+    pub(super) pool: String,
+    pub(super) folder: RuntimeFolder,
+    pub(super) admin: Option<AdminSocket>,
+    /// Whom the core becomes, if the pool is privileged.
+    pub(super) user: Option<PoolUser>,
+    /// Users that no app of a privileged pool may have: the core's, and the front end's.
+    pub(super) reserved: Vec<u32>,
+}
+
 pub(super) struct Keeper {
-    roles: Roles,
-    config: PoolConfig,
-    memfd: OwnedFd,
-    door: OwnedFd,
-    pool: String,
-    folder: RuntimeFolder,
-    admin: Option<AdminSocket>,
+    given: Given,
     core: Role<FromKeeper, ToKeeper>,
     spawner: Role<ToSpawner, FromSpawner>,
     core_deaths: Deaths,
@@ -58,26 +64,12 @@ enum End {
 }
 
 impl Keeper {
-    pub(super) fn new(
-        roles: Roles,
-        config: PoolConfig,
-        memfd: OwnedFd,
-        door: OwnedFd,
-        pool: String,
-        folder: RuntimeFolder,
-        admin: Option<AdminSocket>,
-    ) -> Result<Self, String> {
+    pub(super) fn new(given: Given) -> Result<Self, String> {
         let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
-        let spawner = roles::start_spawner(roles, &config, &pool)?;
-        let core = roles::start_core(roles, &pool)?;
+        let spawner = roles::start_spawner(given.roles, &given.config, &given.pool)?;
+        let core = roles::start_core(given.roles, &given.pool)?;
         let mut keeper = Self {
-            roles,
-            config,
-            memfd,
-            door,
-            pool,
-            folder,
-            admin,
+            given,
             core,
             spawner,
             core_deaths: Deaths::default(),
@@ -111,7 +103,7 @@ impl Keeper {
     fn turn(&mut self) -> Result<(), End> {
         self.wait();
         if self.signals.take() && self.leave_by.is_none() {
-            self.leave_by = Some(Instant::now() + self.config.drain_timeout + BEYOND_DRAIN);
+            self.leave_by = Some(Instant::now() + self.given.config.drain_timeout + BEYOND_DRAIN);
             self.core.tell(&FromKeeper::Shutdown, Vec::new());
         }
         self.hear_core();
@@ -163,13 +155,14 @@ impl Keeper {
             }
             ToKeeper::Spawn { worker, app, notify, listener } => {
                 let Some(plan) = self.book.plans.get(&app).cloned().map(Box::new) else { return };
-                let mark = mark::worker(&self.pool, self.book.core, worker.0 & u64::from(u32::MAX));
+                let mark = mark::worker(&self.given.pool, self.book.core, worker.0 & u64::from(u32::MAX));
                 self.book.workers.insert(worker, mark.clone(), plan.dump_signal);
                 self.book.last = Some(worker);
                 self.spawner.tell(&ToSpawner::Spawn { worker, mark, plan, notify, listener }, descriptors);
             }
             ToKeeper::Find { worker } => {
-                if let Some(Process::Runs { pid, place: Some(place), finding }) = self.book.workers.get_mut(worker) {
+                if let Some(Process::Runs { pid, place: Some(place), finding, .. }) = self.book.workers.get_mut(worker)
+                {
                     *finding = true;
                     let find = ToSpawner::Find { worker, pid: *pid, place: place.clone() };
                     self.spawner.tell(&find, Vec::new());
@@ -187,30 +180,26 @@ impl Keeper {
                     workers::terminate_group(pid);
                 }
             }
-            ToKeeper::Kill { worker } => {
-                if let Some(pid) = self.book.workers.pid(worker) {
-                    workers::kill_group(pid);
-                }
-            }
+            ToKeeper::Kill { worker } => self.book.workers.kill(worker),
         }
     }
 
     fn begin_core(&mut self) -> Result<(), String> {
-        self.folder.empty().map_err(|error| error.to_string())?;
+        self.given.folder.empty().map_err(|error| error.to_string())?;
         self.book.core += 1;
-        let admin = self.admin.as_ref().map(|admin| admin.listener.as_fd());
-        let descriptors: std::io::Result<Vec<OwnedFd>> = [self.door.as_fd(), self.memfd.as_fd()]
+        let admin = self.given.admin.as_ref().map(|admin| admin.listener.as_fd());
+        let descriptors: std::io::Result<Vec<OwnedFd>> = [self.given.door.as_fd(), self.given.memfd.as_fd()]
             .into_iter()
             .chain(admin)
             .map(|descriptor| descriptor.try_clone_to_owned())
             .collect();
         let begin = FromKeeper::Begin {
-            pool: self.pool.clone(),
+            pool: self.given.pool.clone(),
             core: self.book.core,
-            admin: self.admin.is_some(),
-            folder: self.folder.path().as_os_str().as_bytes().to_vec(),
+            admin: self.given.admin.is_some(),
+            folder: self.given.folder.path().as_os_str().as_bytes().to_vec(),
             spawner_pid: self.spawner.pid,
-            pool_user: None,
+            pool_user: self.given.user.map(|user| (user.uid, user.gid)),
         };
         self.core.tell(&begin, descriptors.map_err(|error| format!("descriptors for the core: {error}"))?);
         Ok(())
@@ -240,12 +229,13 @@ impl Keeper {
                 self.book.inspecting.remove(app);
                 app.0
             }
-            FromSpawner::Started { worker, pid, place, .. } => {
-                if !self.book.is_current(worker.0) {
-                    workers::kill_group(*pid);
-                }
+            FromSpawner::Started { worker, pid, place, cgroup, .. } => {
                 if let Some(process) = self.book.workers.get_mut(*worker) {
-                    *process = Process::Runs { pid: *pid, place: place.clone(), finding: false };
+                    let cgroup = cgroup.clone().map(Cgroup::at);
+                    *process = Process::Runs { pid: *pid, place: place.clone(), cgroup, finding: false };
+                }
+                if !self.book.is_current(worker.0) {
+                    self.book.workers.kill(*worker);
                 }
                 worker.0
             }
@@ -267,9 +257,14 @@ impl Keeper {
     }
 
     fn begin_spawner(&mut self) {
-        let folder = self.folder.path().as_os_str().as_bytes().to_vec();
-        let begin = ToSpawner::Begin { pool: self.pool.clone(), folder, reserved: Vec::new(), pool_user: None };
-        match self.memfd.try_clone() {
+        let folder = self.given.folder.path().as_os_str().as_bytes().to_vec();
+        let begin = ToSpawner::Begin {
+            pool: self.given.pool.clone(),
+            folder,
+            reserved: self.given.reserved.clone(),
+            pool_user: self.given.user.map(|user| user.uid),
+        };
+        match self.given.memfd.try_clone() {
             Ok(memfd) => self.spawner.tell(&begin, vec![memfd]),
             Err(error) => self.spawner.fail(Some(&format!("descriptors for it: {error}"))),
         }
@@ -297,7 +292,7 @@ impl Keeper {
                     let failed = FromSpawner::SpawnFailed { worker, report: report(SpawnStep::Prepare) };
                     self.answer(worker.0, failed, Vec::new());
                 }
-                Some(Process::Runs { pid, place: Some(place), finding: true }) => {
+                Some(Process::Runs { pid, place: Some(place), finding: true, .. }) => {
                     let find = ToSpawner::Find { worker, pid: *pid, place: place.clone() };
                     self.spawner.tell(&find, Vec::new());
                 }
@@ -319,10 +314,10 @@ impl Keeper {
         if !std::mem::take(&mut self.signals.child) {
             return Ok(());
         }
-        for (worker, exit) in self.book.workers.reap() {
+        for Ended { worker, exit, out_of_memory } in self.book.workers.reap() {
             self.spawner.tell(&ToSpawner::Gone { worker }, Vec::new());
             if self.book.is_current(worker.0) {
-                self.core.tell(&FromKeeper::Exited { worker, exit, out_of_memory: false }, Vec::new());
+                self.core.tell(&FromKeeper::Exited { worker, exit, out_of_memory }, Vec::new());
             }
             self.sweeps = self.sweeps.max(1);
         }
@@ -348,7 +343,8 @@ impl Keeper {
         }
         eprintln!("pool-server: the spawner ended with {exit}; it is started anew");
         self.end_unborn();
-        self.spawner = roles::start_spawner(self.roles, &self.config, &self.pool).map_err(End::Failed)?;
+        self.spawner =
+            roles::start_spawner(self.given.roles, &self.given.config, &self.given.pool).map_err(End::Failed)?;
         self.begin_spawner();
         self.sweeps = SWEEPS_AFTER_SPAWNER;
         self.core.tell(&FromKeeper::SpawnerRestarted { pid: self.spawner.pid }, Vec::new());
@@ -381,11 +377,11 @@ impl Keeper {
         // Nobody holds the connections to them any more.
         self.book.workers.kill_all();
         self.book.plans.clear();
-        self.core = roles::start_core(self.roles, &self.pool).map_err(End::Failed)?;
+        self.core = roles::start_core(self.given.roles, &self.given.pool).map_err(End::Failed)?;
         self.begin_core().map_err(End::Failed)
     }
 
-    /// Leaves no process behind: groups, then whatever came to the keeper as its last parent.
+    /// Leaves no process behind: trees, then whatever came to the keeper as its last parent.
     fn end_everything(&mut self) {
         self.book.workers.kill_all();
         let by = Instant::now() + Duration::from_secs(5);
@@ -398,48 +394,6 @@ impl Keeper {
             workers::reap_unknown();
             std::thread::sleep(Duration::from_millis(1));
         }
-    }
-}
-
-/// When a role ended lately.
-#[derive(Debug, Default)]
-struct Deaths(VecDeque<Instant>);
-
-impl Deaths {
-    /// Counts one more; true when there were too many.
-    fn too_many(&mut self) -> bool {
-        let now = Instant::now();
-        self.0.push_back(now);
-        self.0.retain(|death| now.duration_since(*death) < RESTART_WINDOW);
-        self.0.len() > RESTARTS
-    }
-}
-
-/// TERM and CHLD as something to poll.
-struct Signals {
-    pipe: UnixStream,
-    term: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    /// A child may have ended.
-    child: bool,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let (pipe, write) = UnixStream::pair()?;
-        pipe.set_nonblocking(true)?;
-        let term = std::sync::Arc::default();
-        signal_hook::flag::register(SIGTERM, std::sync::Arc::clone(&term))?;
-        signal_hook::low_level::pipe::register(SIGTERM, write.try_clone()?)?;
-        signal_hook::low_level::pipe::register(SIGCHLD, write)?;
-        Ok(Self { pipe, term, child: true })
-    }
-
-    /// Empties the pipe. True: TERM came.
-    fn take(&mut self) -> bool {
-        let mut buffer = [0; 64];
-        while let Ok(1..) = rustix::io::read(&self.pipe, &mut buffer) {
-            self.child = true;
-        }
-        self.term.swap(false, std::sync::atomic::Ordering::Relaxed)
+        self.book.workers.remove_groups();
     }
 }

@@ -1,9 +1,12 @@
 //! From an executed program to a keeper with an open door.
 
+use super::output_folder;
 use super::roles::{self, clean_environment};
-use super::serve::Keeper;
+use super::serve::{Given, Keeper};
+use super::users::{self, Wish};
 use crate::Roles;
-use crate::place::{self, AdminSocket, RuntimeFolder};
+use crate::place::{self, AdminSocket, PlaceError, RuntimeFolder};
+use crate::privileges::{self, PoolUser};
 use hatchery_protocol::channel::Channel;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::door::{FromDoor, ToDoor};
@@ -12,6 +15,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 type Door = Channel<FromDoor, ToDoor>;
@@ -86,6 +90,9 @@ fn become_keeper() -> Result<OwnedFd, String> {
     rustix::process::chdir("/").map_err(said("chdir"))?;
     nix::sys::prctl::set_child_subreaper(true).map_err(|errno| format!("subreaper: {errno}"))?;
     set_signals().map_err(|errno| format!("signals: {errno}"))?;
+    if privileges::privileged() {
+        privileges::forbid_tracing().map_err(|errno| format!("dumpable: {errno}"))?;
+    }
     Ok(door)
 }
 
@@ -129,6 +136,35 @@ fn receive_config(door: &mut Door) -> Result<(PoolConfig, OwnedFd), String> {
 }
 
 fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &Door) -> Result<Keeper, String> {
+    check(&config)?;
+    if let Some(path) = &config.log.file {
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(|error| format!("the log file {}: {error}", path.display()))?;
+    }
+    let base = place::base().map_err(sentence)?;
+    let (folder, user) = settle(&base, &config, &pool)?;
+    if let Some(output) = &config.output.folder {
+        output_folder::prepare(output, user)?;
+    }
+    let admin = AdminSocket::open(&base, &config.admin).map_err(sentence)?;
+    let opened = FromDoor::Opened {
+        pool: pool.clone(),
+        pid: i32::try_from(std::process::id()).unwrap_or_default(),
+        admin: admin.as_ref().map(|admin| admin.path.clone()),
+        pool_user: user.map(|user| (user.uid, user.gid)),
+    };
+    let reserved = reserved(user, door)?;
+    let copy = door.as_fd().try_clone_to_owned().map_err(|error| format!("the door: {error}"))?;
+    let keeper = Keeper::new(Given { roles, config, memfd, door: copy, pool, folder, admin, user, reserved })?;
+    door.send(&opened).map_err(|error| format!("the front end: {error}"))?;
+    Ok(keeper)
+}
+
+fn sentence(error: PlaceError) -> String {
+    error.to_string()
+}
+
+fn check(config: &PoolConfig) -> Result<(), String> {
     if config.max == 0 {
         return Err("max is 0: a pool needs at least 1 worker process".into());
     }
@@ -138,20 +174,26 @@ fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &D
         root::check(&app.root).map_err(|why| named(why.into()))?;
         app.options.check().map_err(named)?;
     }
-    if let Some(path) = &config.log.file {
-        let opened = OpenOptions::new().append(true).create(true).open(path);
-        opened.map_err(|error| format!("the log file {}: {error}", path.display()))?;
-    }
-    let base = place::base().map_err(|error| error.to_string())?;
-    let folder = RuntimeFolder::create(&base, &pool).map_err(|error| error.to_string())?;
-    let admin = AdminSocket::open(&base, &config.admin).map_err(|error| error.to_string())?;
-    let path = admin.as_ref().map(|admin| admin.path.clone());
-    let copy = door.as_fd().try_clone_to_owned().map_err(|error| format!("the door: {error}"))?;
-    let keeper = Keeper::new(roles, config, memfd, copy, pool.clone(), folder, admin)?;
-    let pid = i32::try_from(std::process::id()).unwrap_or_default();
-    door.send(&FromDoor::Opened { pool, pid, admin: path, pool_user: None })
-        .map_err(|error| format!("the front end: {error}"))?;
-    Ok(keeper)
+    Ok(())
+}
+
+/// The runtime folder, and whose it is.
+fn settle(base: &Path, config: &PoolConfig, pool: &str) -> Result<(RuntimeFolder, Option<PoolUser>), String> {
+    let base = place::runtime_base(base).map_err(sentence)?;
+    // Until the folder tells other pools which user is taken.
+    let held = place::hold(&base).map_err(sentence)?;
+    let output = config.output.folder.as_deref();
+    let user = users::choose(&Wish { named: config.pool_user.as_deref(), pool, taken: &held.owners(), output })?;
+    let folder = RuntimeFolder::create(&held, pool, user).map_err(sentence)?;
+    Ok((folder, user))
+}
+
+/// Users that no app of a privileged pool may have. Who made the door is the front end.
+fn reserved(user: Option<PoolUser>, door: &Door) -> Result<Vec<u32>, String> {
+    let Some(user) = user else { return Ok(Vec::new()) };
+    let front_end = rustix::net::sockopt::socket_peercred(door).map_err(|errno| format!("the door: {errno}"))?;
+    let front_end = Some(front_end.uid.as_raw()).filter(|uid| *uid != 0);
+    Ok([user.uid].into_iter().chain(front_end).collect())
 }
 
 fn random_id() -> String {

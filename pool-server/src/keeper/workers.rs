@@ -1,5 +1,6 @@
 //! Every worker process: the keeper is its parent, its killer and its reaper.
 
+use super::cgroup::Cgroup;
 use hatchery_protocol::link::{Place, WorkerNumber};
 use hatchery_protocol::mark;
 use hatchery_protocol::report::Exit;
@@ -25,9 +26,19 @@ pub(super) enum Process {
     Runs {
         pid: i32,
         place: Option<Place>,
+        cgroup: Option<Cgroup>,
         /// The spawner looks for its listener.
         finding: bool,
     },
+}
+
+/// A worker that was reaped.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) worker: WorkerNumber,
+    pub(super) exit: Exit,
+    /// The kernel killed it for want of memory.
+    pub(super) out_of_memory: bool,
 }
 
 #[derive(Debug, Default)]
@@ -80,29 +91,36 @@ impl Workers {
         self.table.values().any(|worker| matches!(worker.process, Process::Asked))
     }
 
-    /// Ends the process group of every worker.
-    pub(super) fn kill_all(&self) {
-        for pid in self.table.values().filter_map(running) {
-            kill_group(pid);
+    /// Ends the tree of one worker.
+    pub(super) fn kill(&self, number: WorkerNumber) {
+        if let Some(worker) = self.table.get(&number) {
+            worker.process.kill();
         }
     }
 
-    /// Takes out the workers that have ended, their groups killed while the zombie still holds the number.
-    pub(super) fn reap(&mut self) -> Vec<(WorkerNumber, Exit)> {
-        let ended: Vec<(WorkerNumber, i32)> = self
+    /// Ends the tree of every worker.
+    pub(super) fn kill_all(&self) {
+        self.table.values().for_each(|worker| worker.process.kill());
+    }
+
+    /// Takes out the workers that have ended, their trees killed while the zombie still holds the number.
+    pub(super) fn reap(&mut self) -> Vec<Ended> {
+        let ended: Vec<WorkerNumber> = self
             .table
             .iter()
-            .filter_map(|(number, worker)| Some((*number, running(worker)?)))
-            .filter(|(_, pid)| has_ended(*pid))
+            .filter(|(_, worker)| running(worker).is_some_and(has_ended))
+            .map(|(number, _)| *number)
             .collect();
-        ended
-            .into_iter()
-            .map(|(number, pid)| {
-                kill_group(pid);
-                self.table.remove(&number);
-                (number, reap(pid))
-            })
-            .collect()
+        ended.into_iter().filter_map(|number| self.table.remove(&number)?.process.reap(number)).collect()
+    }
+
+    /// Removes the control groups of all workers, once no process is left.
+    pub(super) fn remove_groups(&self) {
+        for worker in self.table.values() {
+            if let Process::Runs { cgroup: Some(cgroup), .. } = &worker.process {
+                cgroup.remove();
+            }
+        }
     }
 
     /// Kills what a dead worker left outside its group: as subreaper, the keeper is the parent of the topmost of
@@ -124,6 +142,27 @@ impl Workers {
             }
         }
         found
+    }
+}
+
+impl Process {
+    /// Ends its tree: first its control group, where it has one, which nothing leaves, then its process group.
+    fn kill(&self) {
+        if let Self::Runs { pid, cgroup, .. } = self {
+            if let Some(cgroup) = cgroup {
+                cgroup.kill();
+            }
+            kill_group(*pid);
+        }
+    }
+
+    fn reap(self, worker: WorkerNumber) -> Option<Ended> {
+        self.kill();
+        let Self::Runs { pid, cgroup, .. } = self else { return None };
+        let exit = reap(pid);
+        let killed = exit == Exit::Signal(Signal::SIGKILL as i32);
+        let out_of_memory = killed && cgroup.is_some_and(|cgroup| cgroup.ran_out_of_memory());
+        Some(Ended { worker, exit, out_of_memory })
     }
 }
 

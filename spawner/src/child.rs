@@ -3,7 +3,8 @@
 //!
 //! Two forks, so that the keeper becomes the worker's parent: the process between the two ends at once.
 
-use crate::word::{HEAD, HEADER, Stage, WORD};
+use crate::confine::{Group, Ids, Limit, Step, apply, become_user, join};
+use crate::word::{FAILED, HEAD, HEADER, MISSED, PID, Stage, WORD};
 use libc::{c_char, c_int, pid_t};
 use std::ffi::CString;
 use std::io;
@@ -29,6 +30,12 @@ pub(crate) struct Prepared {
     pub(crate) stderr: OwnedFd,
     /// For descriptor 3.
     pub(crate) listener: Option<OwnedFd>,
+    /// `no_new_privs` last.
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) group: Option<Group>,
+    pub(crate) umask: libc::mode_t,
+    /// `None`: as the spawner.
+    pub(crate) ids: Option<Ids>,
     /// The working directory, and before it all of its parents, from the top.
     pub(crate) levels: Vec<CString>,
     pub(crate) image: Image,
@@ -101,10 +108,20 @@ fn worker(prepared: &mut Prepared) -> ! {
         Ok(words) => words,
         Err(errno) => fail(words, Stage::Descriptors, errno),
     };
+    // With all privileges still there.
+    apply(&prepared.limits, words, |step| !matches!(step, Step::NoNewPrivs));
+    join(prepared.group.as_ref(), words);
     // SAFETY: no memory is involved.
-    unsafe { libc::umask(0o022) };
+    unsafe { libc::umask(prepared.umask) };
+    if let Some(ids) = &prepared.ids
+        && let Err(errno) = become_user(ids)
+    {
+        fail(words, Stage::Identity, errno);
+    }
+    apply(&prepared.limits, words, |step| matches!(step, Step::NoNewPrivs));
     enter(prepared, words);
-    // Last, since it is of no use before the parent is the keeper; and then the parent may just have gone.
+    // Last, since it is of no use before the parent is the keeper, and is lost on becoming another user; and then
+    // the parent may just have gone.
     // SAFETY: no memory is involved.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == -1 {
         fail(words, Stage::DeathSignal, errno());
@@ -120,7 +137,7 @@ fn worker(prepared: &mut Prepared) -> ! {
 /// The worker says it itself, first of all: a process that the spawner knows nothing of can't come further than
 /// this, since to one that has given up nothing can be said.
 fn say_own_pid(words: RawFd) -> bool {
-    let mut word = [0; 1 + size_of::<pid_t>()];
+    let mut word = [PID; 1 + size_of::<pid_t>()];
     // SAFETY: no memory is involved.
     word[1..].copy_from_slice(&unsafe { libc::getpid() }.to_ne_bytes());
     say(words, &word)
@@ -165,13 +182,17 @@ fn default_signals() {
     }
 }
 
+/// Where the executable is, if it is open already.
+const IMAGE: RawFd = 5;
+/// Where the control group's list of processes is, if there is one.
+pub(crate) const GROUP: RawFd = 6;
+
 /// Puts each descriptor at its number and closes all others for good, so that a program that takes long to load
 /// holds nothing of the spawner's. Answers with the new number of our end of the words' channel.
 ///
 /// First everything goes above the numbers in use here, or one `dup2` could destroy the source of the next.
 fn place_descriptors(prepared: &mut Prepared) -> Result<RawFd, c_int> {
     const WORDS: RawFd = 4;
-    const IMAGE: RawFd = 5;
     let stdin = above(prepared.stdin.as_raw_fd())?;
     let stdout = above(prepared.stdout.as_raw_fd())?;
     let stderr = above(prepared.stderr.as_raw_fd())?;
@@ -181,6 +202,7 @@ fn place_descriptors(prepared: &mut Prepared) -> Result<RawFd, c_int> {
         Image::Open(image) => Some(above(image.as_raw_fd())?),
         Image::Paths(_) => None,
     };
+    let group = prepared.group.as_ref().map(|group| above(group.processes.as_raw_fd())).transpose()?;
     for (from, to) in [(Some(stdin), 0), (Some(stdout), 1), (Some(stderr), 2), (listener, 3)] {
         put(from, to, 0)?;
         if from.is_some() {
@@ -190,8 +212,9 @@ fn place_descriptors(prepared: &mut Prepared) -> Result<RawFd, c_int> {
     }
     put(Some(words), WORDS, libc::O_CLOEXEC)?;
     put(image, IMAGE, libc::O_CLOEXEC)?;
+    put(group, GROUP, libc::O_CLOEXEC)?;
     // SAFETY: nothing of this process uses a descriptor above any more.
-    if unsafe { libc::close_range(IMAGE as u32 + 1, u32::MAX, 0) } == -1 {
+    if unsafe { libc::close_range(GROUP as u32 + 1, u32::MAX, 0) } == -1 {
         return Err(errno());
     }
     Ok(WORDS)
@@ -269,7 +292,6 @@ fn write_own_pid(prepared: &mut Prepared) {
 }
 
 fn execute(prepared: &Prepared, words: RawFd) -> ! {
-    const IMAGE: RawFd = 5;
     let (argv, envp) = (prepared.arguments.as_ptr(), prepared.environment.as_ptr());
     let paths = match &prepared.image {
         Image::Open(_) => {
@@ -327,14 +349,14 @@ fn fail_with_head(words: RawFd, errno: c_int, index: usize, path: &CString) -> !
     fail_at(words, Stage::Execute, errno, index, mode, &head[..len])
 }
 
-fn fail(words: RawFd, stage: Stage, errno: c_int) -> ! {
+pub(crate) fn fail(words: RawFd, stage: Stage, errno: c_int) -> ! {
     fail_at(words, stage, errno, usize::from(u16::MAX), 0, &[])
 }
 
-fn fail_at(words: RawFd, stage: Stage, errno: c_int, index: usize, mode: u32, head: &[u8]) -> ! {
+pub(crate) fn fail_at(words: RawFd, stage: Stage, errno: c_int, index: usize, mode: u32, head: &[u8]) -> ! {
     let mut word = [0; WORD];
     let index = u16::try_from(index).unwrap_or(u16::MAX);
-    word[0] = 1;
+    word[0] = FAILED;
     word[1] = stage as u8;
     word[2..4].copy_from_slice(&index.to_ne_bytes());
     word[4..8].copy_from_slice(&errno.to_ne_bytes());
@@ -343,6 +365,15 @@ fn fail_at(words: RawFd, stage: Stage, errno: c_int, index: usize, mode: u32, he
     word[HEADER..len].copy_from_slice(&head[..len - HEADER]);
     say(words, &word[..len]);
     leave(127)
+}
+
+pub(crate) fn miss(words: RawFd, limit: u8, errno: c_int) {
+    let mut word = [0; 2 + size_of::<c_int>()];
+    word[0] = MISSED;
+    word[1] = limit;
+    word[2..].copy_from_slice(&errno.to_ne_bytes());
+    // Whether somebody listens is seen by the parent-death signal.
+    say(words, &word);
 }
 
 /// False if nobody listens any more.
@@ -356,7 +387,7 @@ fn leave(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-fn errno() -> c_int {
+pub(crate) fn errno() -> c_int {
     // SAFETY: always a valid pointer to this thread's own.
     unsafe { *libc::__errno_location() }
 }

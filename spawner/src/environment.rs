@@ -81,6 +81,18 @@ pub(crate) fn of(
     listener_at_3: bool,
 ) -> Environment {
     let mut variables = inherited.clone();
+    if let Some(identity) = &plan.identity {
+        let shell = if identity.shell.is_empty() { b"/bin/sh".to_vec() } else { identity.shell.clone() };
+        let name = identity.name.clone().into_bytes();
+        for (variable, value) in [
+            (&b"HOME"[..], if identity.home.is_empty() { b"/".to_vec() } else { identity.home.clone() }),
+            (b"USER", name.clone()),
+            (b"LOGNAME", name),
+            (b"SHELL", shell),
+        ] {
+            variables.insert(variable.to_vec(), value);
+        }
+    }
     for name in ENVIRONMENT_NAMES {
         variables.insert(name.into(), plan.environment.clone().into_bytes());
     }
@@ -121,7 +133,7 @@ pub(crate) fn of(
 mod tests {
     use super::*;
     use hatchery_protocol::client::SessionProtocol;
-    use hatchery_protocol::link::{Listen, Program, ReadyBy};
+    use hatchery_protocol::link::{Identity, Limits, Listen, Program, ReadyBy};
     use std::time::Duration;
 
     fn plan(env: &[(&str, &str)]) -> LaunchPlan {
@@ -136,6 +148,9 @@ mod tests {
             environment: "staging".into(),
             env: env.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect(),
             start_timeout: Duration::from_secs(1),
+            identity: None,
+            limits: Limits::default(),
+            dump_signal: 0,
         }
     }
 
@@ -165,6 +180,27 @@ mod tests {
                 "SSL_CERT_DIR=/c",
             ]
         );
+    }
+
+    #[test]
+    fn who_a_worker_runs_as_is_said_in_its_environment() {
+        let own = [("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root"), ("SHELL", "/bin/zsh"), ("LANG", "C")];
+        let inherited = inherited(own.map(|(name, value)| (name.into(), value.into())));
+        let mut plan = plan(&[("SHELL", "/bin/own")]);
+        let identity = Identity {
+            uid: 7,
+            gid: 7,
+            groups: vec![7],
+            name: "ann".into(),
+            home: b"/home/ann".to_vec(),
+            shell: Vec::new(),
+        };
+        plan.identity = Some(identity);
+        let environment = of(&inherited, &plan, "p.1.2", None, None, false);
+        let text = text(&environment);
+        for entry in ["HOME=/home/ann", "USER=ann", "LOGNAME=ann", "SHELL=/bin/own", "LANG=C"] {
+            assert!(text.contains(&entry), "{entry} is not in {text:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use hatchery_protocol::channel::ReceiveError;
 use hatchery_protocol::codec::{self, DecodeError, Message};
-use hatchery_protocol::link::{AppNumber, LaunchPlan, Place, WorkerNumber};
+use hatchery_protocol::link::{AppNumber, Findings, LaunchPlan, Place, WorkerNumber};
 use hatchery_protocol::packet;
 use hatchery_protocol::report::SpawnReport;
 use rustix::net::{RecvFlags, SendFlags};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long looking into an app root may take.
 pub(crate) const INSPECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long finding out about a worker may take: somebody waits for it before killing that worker.
+const EXAMINE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What an errand is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,12 @@ pub(crate) enum Purpose {
         worker: WorkerNumber,
         pid: i32,
         place: Place,
+        /// Whom its socket must belong to; `None`: whom the process itself belongs to.
+        owner: Option<u32>,
+    },
+    Examine {
+        worker: WorkerNumber,
+        pid: i32,
     },
     /// A worker's folder is removed.
     Remove,
@@ -41,6 +49,7 @@ impl Purpose {
             Self::Inspect { .. } => 16,
             // These last as long as a worker takes to listen.
             Self::Find { .. } => 40,
+            Self::Examine { .. } => 4,
             Self::Remove => 8,
         }
     }
@@ -50,6 +59,7 @@ impl Purpose {
             Self::Inspect { .. } => Some(INSPECT_LIMIT),
             // Until it has found something, or the worker is gone.
             Self::Find { .. } => None,
+            Self::Examine { .. } => Some(EXAMINE_LIMIT),
             Self::Remove => Some(Duration::from_secs(60)),
         }
     }
@@ -63,6 +73,7 @@ pub(crate) enum Answer {
     Port,
     /// The worker's socket, as an `O_PATH` descriptor.
     Socket,
+    Findings(Box<Findings>),
     Failed(Box<SpawnReport>),
     Removed,
 }

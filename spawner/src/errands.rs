@@ -1,7 +1,9 @@
 //! All errands: how many run at once, which wait, which hang.
 
 use crate::errand::{Answer, Errand, ErrandError, Purpose};
+use crate::examine;
 use crate::find;
+use crate::identity::Rules;
 use crate::inspect;
 use crate::reports;
 use hatchery_protocol::link::WorkerNumber;
@@ -10,6 +12,7 @@ use hatchery_protocol::report::SpawnReport;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Errands that wait for others to end, beyond which no folder is looked into.
@@ -21,8 +24,11 @@ const HANGING: usize = 64;
 /// What an errand needs to know beyond its purpose.
 #[derive(Debug)]
 pub(crate) enum Detail {
-    Inspect(Box<AppOptions>),
+    /// With the settings that hold for the app.
+    Inspect(Box<AppOptions>, Rc<Rules>),
     Find,
+    /// With the worker's mark and its control group, if it has one.
+    Examine(String, Option<PathBuf>),
     Remove(PathBuf),
 }
 
@@ -53,11 +59,16 @@ impl Errands {
         let hangs = |purpose: &Purpose| matches!(purpose, Purpose::Inspect { root: other, .. } if other == root);
         if self.late.iter().filter_map(|pid| self.leaving.get(pid)).any(hangs) {
             Some(reports::inspection_hangs(root))
-        } else if self.queue.len() >= QUEUE || self.late.len() >= HANGING {
+        } else if self.is_overrun() {
             Some(reports::too_busy(root))
         } else {
             None
         }
+    }
+
+    /// So many wait or hang that none should be added which somebody waits for.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.queue.len() >= QUEUE || self.late.len() >= HANGING
     }
 
     pub(crate) fn push(&mut self, purpose: Purpose, detail: Detail) {
@@ -150,8 +161,13 @@ impl Errands {
 /// In the child.
 fn run(purpose: &Purpose, detail: Detail) -> (Answer, Option<OwnedFd>) {
     match (purpose, detail) {
-        (Purpose::Inspect { root, .. }, Detail::Inspect(options)) => (inspect::inspect(root, *options), None),
-        (Purpose::Find { pid, place, .. }, Detail::Find) => find::find(*pid, place),
+        (Purpose::Inspect { root, .. }, Detail::Inspect(settings, rules)) => {
+            (inspect::inspect(root, *settings, &rules), None)
+        }
+        (Purpose::Find { pid, place, owner, .. }, Detail::Find) => find::find(*pid, place, *owner),
+        (Purpose::Examine { pid, .. }, Detail::Examine(mark, group)) => {
+            (Answer::Findings(Box::new(examine::examine(*pid, &mark, group.as_deref()))), None)
+        }
         (_, Detail::Remove(folder)) => {
             let _ = std::fs::remove_dir_all(folder);
             (Answer::Removed, None)

@@ -2,6 +2,7 @@
 //! worker is gone.
 
 use crate::errand::Answer;
+use crate::privilege;
 use crate::reports;
 use crate::socket::{self, SocketError};
 use crate::tcp::{self, Listener};
@@ -59,15 +60,24 @@ impl FindError {
     }
 }
 
-/// Looks until there is an answer.
-pub(crate) fn find(pid: i32, place: &Place) -> (Answer, Option<OwnedFd>) {
+/// Looks until there is an answer. A socket must belong to `owner`, or else to whom its process belongs to.
+pub(crate) fn find(pid: i32, place: &Place, owner: Option<u32>) -> (Answer, Option<OwnedFd>) {
+    let owner = owner.or_else(|| privilege::user_and_group(pid).map(|(user, _)| user));
+    // A socket at a path takes root to be opened, in a folder that is closed to all but the worker's user.
+    if matches!(place, Place::Port(_))
+        && let Err(error) = privilege::approach(pid)
+    {
+        let problem = format!("the worker's listener can't be looked for as the worker's user: {error}");
+        let remedy = "Let the pool keep root's capabilities to change users (CAP_SETUID, CAP_SETGID).";
+        return (Answer::Failed(reports::find(pid, problem, remedy.into())), None);
+    }
     let mut elsewhere = Elsewhere::new(pid);
     let mut pause = FIRST_PAUSE;
     loop {
         let found = match place {
             Place::Port(port) => at_port(pid, *port, &mut elsewhere).map(|found| found.then_some((Answer::Port, None))),
             Place::Path(path) => {
-                at_path(path, &mut elsewhere).map(|socket| socket.map(|socket| (Answer::Socket, Some(socket))))
+                at_path(path, owner, &mut elsewhere).map(|socket| socket.map(|socket| (Answer::Socket, Some(socket))))
             }
         };
         match found {
@@ -103,9 +113,11 @@ fn at_port(pid: i32, port: u16, elsewhere: &mut Elsewhere) -> Result<bool, FindE
     Ok(false)
 }
 
-fn at_path(path: &[u8], elsewhere: &mut Elsewhere) -> Result<Option<OwnedFd>, FindError> {
+fn at_path(path: &[u8], owner: Option<u32>, elsewhere: &mut Elsewhere) -> Result<Option<OwnedFd>, FindError> {
     let path = PathBuf::from(OsStr::from_bytes(path));
-    let socket = socket::take(&path)?;
+    // The process is gone, and so is the looking for its socket in a moment.
+    let Some(owner) = owner else { return Ok(None) };
+    let socket = socket::take(&path, owner)?;
     if socket.is_none() && !path.exists() {
         elsewhere.look(&tcp::listeners(), |found, _| FindError::NotTheSocket { found, path })?;
     }

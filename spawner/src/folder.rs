@@ -1,7 +1,9 @@
 //! An app's root on disk. Runs in an errand: any call here may hang.
 
 use crate::manifest::{self, Manifest, ManifestError};
+use crate::users;
 use rustix::fs::{Access, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -23,12 +25,18 @@ pub(crate) enum FolderError {
     Missing(PathBuf),
     #[error("{} can't be entered: its mode is {mode:04o}, its owner user {owner}", level.display())]
     Refused { level: PathBuf, mode: u32, owner: u32 },
-    #[error("{} is a file and not executable", .0.display())]
-    NotExecutable(PathBuf),
+    #[error("{} is a file and not executable", path.display())]
+    NotExecutable { path: PathBuf, mode: u32 },
     #[error("{} is {what}, no folder", path.display())]
     Kind { path: PathBuf, what: &'static str },
     #[error("{} can't be read: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
+    #[error("{} can't be read: its mode is {mode:04o}, its owner user {owner}", path.display())]
+    Unreadable { path: PathBuf, mode: u32, owner: u32 },
+    #[error("{} belongs to {root_owner}, its {} to {owner}: chown one of them", root.display(), manifest::NAME)]
+    Owners { root: PathBuf, root_owner: String, owner: String },
+    #[error("{} changed its owner while it was looked at", .0.display())]
+    NewOwner(PathBuf),
     #[error("{} is {what}, not a regular file", path.display())]
     ManifestKind { path: PathBuf, what: &'static str },
     #[error("{} is longer than {} KiB", .0.display(), manifest::MAX_LEN / 1024)]
@@ -47,9 +55,18 @@ impl FolderError {
             Self::Refused { level, .. } => {
                 format!("Let the pool's user enter it (`chmod o+x {}`), or move the app.", level.display())
             }
-            Self::NotExecutable(path) => {
+            Self::NotExecutable { path, .. } => {
                 format!("Make it executable (`chmod +x {}`), or name the folder of an app.", path.display())
             }
+            Self::Unreadable { path, .. } => {
+                format!("Let the pool's user read it (`chmod o+r {}`), or move the app.", path.display())
+            }
+            Self::Owners { root, root_owner, .. } => format!(
+                "`chown {root_owner} {}`, or `chown` the folder, or name the user that the app is to run as in \
+                 pool.toml (`user = ...`).",
+                root.join(manifest::NAME).display()
+            ),
+            Self::NewOwner(_) => "Try again.".into(),
             Self::Kind { .. } => "Name the folder of an app, or an executable file.".into(),
             Self::Io { .. } => "See that the pool's user can read it, and that its disk is well.".into(),
             Self::ManifestKind { path, .. } => {
@@ -60,21 +77,41 @@ impl FolderError {
             Self::Manifest(error) => error.what.remedy(),
         }
     }
+
+    /// Problem and remedy where it is `user` that something is closed to.
+    pub(crate) fn closed_to(&self, user: &str) -> Option<(String, String)> {
+        let (does, path, mode, letter) = match self {
+            Self::Refused { level, mode, .. } => ("enter", level, mode, "x"),
+            Self::Unreadable { path, mode, .. } => ("read", path, mode, "r"),
+            Self::NotExecutable { path, mode } if mode & 0o111 != 0 => ("execute", path, mode, "x"),
+            _ => return None,
+        };
+        let path = path.display();
+        let problem = format!("runs as {user}, who can't {does} {path} ({mode:04o})");
+        let remedy = format!(
+            "Let {user} {does} it (`chmod o+{letter} {path}`), give the app to who can (`chown`), or name the user that \
+             it is to run as in pool.toml (`user = ...`)."
+        );
+        Some((problem, remedy))
+    }
 }
 
-/// What is at `root`, with its path resolved.
-pub(crate) fn resolve(root: &Path) -> Result<Root, FolderError> {
+/// What is at `root`, with its path resolved. A folder must belong to `owner`, if there is to be one.
+pub(crate) fn resolve(root: &Path, owner: Option<u32>) -> Result<Root, FolderError> {
     if !root.is_absolute() {
         return Err(FolderError::Relative(root.into()));
     }
     let resolved = root.canonicalize().map_err(|error| explain(root, error))?;
     let metadata = resolved.metadata().map_err(|error| explain(root, error))?;
+    if metadata.is_dir() && owner.is_some_and(|owner| owner != metadata.uid()) {
+        return Err(FolderError::NewOwner(root.into()));
+    }
     let executable = rustix::fs::access(&resolved, Access::EXEC_OK).is_ok();
     match FileType::from_raw_mode(metadata.mode()) {
         FileType::Directory if executable => Ok(Root::Folder(resolved)),
         FileType::Directory => Err(refused(&resolved)),
         FileType::RegularFile if executable => Ok(Root::Program(resolved)),
-        FileType::RegularFile => Err(FolderError::NotExecutable(root.into())),
+        FileType::RegularFile => Err(FolderError::NotExecutable { path: root.into(), mode: metadata.mode() & 0o7777 }),
         other => Err(FolderError::Kind { path: root.into(), what: name(other) }),
     }
 }
@@ -119,16 +156,16 @@ pub(crate) fn name(kind: FileType) -> &'static str {
 }
 
 /// The manifest in `folder`, if it has one. What is there belongs to the app's owner: it is not followed, not
-/// waited for, and not trusted to be short.
-pub(crate) fn manifest(folder: &Path) -> Result<Option<Manifest>, FolderError> {
+/// waited for, and not trusted to be short. It must belong to `owner`, if there is to be one.
+pub(crate) fn manifest(folder: &Path, owner: Option<u32>) -> Result<Option<Manifest>, FolderError> {
     let path = folder.join(manifest::NAME);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = match rustix::fs::open(&path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(rustix::io::Errno::LOOP) => return Err(FolderError::ManifestKind { path, what: "a symbolic link" }),
-        Err(rustix::io::Errno::NXIO) => return Err(FolderError::ManifestKind { path, what: "a socket" }),
-        Err(error) => return Err(FolderError::Io { path, error: error.into() }),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(FolderError::ManifestKind { path, what: "a symbolic link" }),
+        Err(Errno::NXIO) => return Err(FolderError::ManifestKind { path, what: "a socket" }),
+        Err(error) => return Err(unreadable(folder, path, owner, error)),
     };
     let stat = match rustix::fs::fstat(&file) {
         Ok(stat) => stat,
@@ -138,6 +175,8 @@ pub(crate) fn manifest(folder: &Path) -> Result<Option<Manifest>, FolderError> {
         FileType::RegularFile => {}
         other => return Err(FolderError::ManifestKind { path, what: name(other) }),
     }
+    // Of the open file, so that it can be no other that is read.
+    one_owner(folder, owner, stat.st_uid)?;
     let mut bytes = Vec::new();
     if let Err(error) = file.take(manifest::MAX_LEN as u64 + 1).read_to_end(&mut bytes) {
         return Err(FolderError::Io { path, error });
@@ -148,6 +187,33 @@ pub(crate) fn manifest(folder: &Path) -> Result<Option<Manifest>, FolderError> {
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(Some(manifest::parse(text)?)),
         Err(error) => Err(FolderError::ManifestText { path, at: error.valid_up_to() }),
+    }
+}
+
+/// Of a file of which nothing can be read, the kind and the owner say more than that.
+fn unreadable(folder: &Path, path: PathBuf, owner: Option<u32>, error: Errno) -> FolderError {
+    let metadata = match path.symlink_metadata() {
+        Ok(metadata) if error == Errno::ACCESS => metadata,
+        Ok(_) | Err(_) => return FolderError::Io { path, error: error.into() },
+    };
+    let kind = FileType::from_raw_mode(metadata.mode());
+    if kind != FileType::RegularFile {
+        return FolderError::ManifestKind { path, what: name(kind) };
+    }
+    match one_owner(folder, owner, metadata.uid()) {
+        Err(error) => error,
+        Ok(()) => FolderError::Unreadable { path, mode: metadata.mode() & 0o7777, owner: metadata.uid() },
+    }
+}
+
+fn one_owner(folder: &Path, owner: Option<u32>, found: u32) -> Result<(), FolderError> {
+    match owner {
+        Some(owner) if owner != found => Err(FolderError::Owners {
+            root: folder.into(),
+            root_owner: users::name_of(owner),
+            owner: users::name_of(found),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -162,7 +228,7 @@ mod tests {
     }
 
     fn refusal(folder: &Path) -> String {
-        let error = manifest(folder).unwrap_err();
+        let error = manifest(folder, None).unwrap_err();
         assert!(!error.remedy().is_empty());
         error.to_string()
     }
@@ -173,15 +239,15 @@ mod tests {
         let base = base.path().canonicalize().unwrap();
         std::fs::create_dir(base.join("v1")).unwrap();
         symlink("v1", base.join("current")).unwrap();
-        assert_eq!(resolve(&base.join("current")).unwrap(), Root::Folder(base.join("v1")));
+        assert_eq!(resolve(&base.join("current"), None).unwrap(), Root::Folder(base.join("v1")));
     }
 
     #[test]
     fn the_level_that_is_missing_is_named() {
         let base = folder();
-        let error = resolve(&base.path().join("a/b/c")).unwrap_err();
+        let error = resolve(&base.path().join("a/b/c"), None).unwrap_err();
         assert_eq!(error.to_string(), format!("{} does not exist", base.path().join("a").display()));
-        assert!(matches!(resolve(Path::new("a")), Err(FolderError::Relative(_))));
+        assert!(matches!(resolve(Path::new("a"), None), Err(FolderError::Relative(_))));
     }
 
     #[test]
@@ -190,19 +256,19 @@ mod tests {
         let path = base.path().canonicalize().unwrap().join("app");
         std::fs::write(&path, "#!/bin/sh\n").unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-        assert!(resolve(&path).unwrap_err().to_string().ends_with("is a file and not executable"));
+        assert!(resolve(&path, None).unwrap_err().to_string().ends_with("is a file and not executable"));
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-        assert_eq!(resolve(&path).unwrap(), Root::Program(path.clone()));
+        assert_eq!(resolve(&path, None).unwrap(), Root::Program(path.clone()));
         let socket = base.path().join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
-        assert!(resolve(&socket).unwrap_err().to_string().ends_with("is a socket, no folder"));
+        assert!(resolve(&socket, None).unwrap_err().to_string().ends_with("is a socket, no folder"));
     }
 
     #[test]
     fn a_manifest_is_a_short_regular_text_file() {
         let base = folder();
         let path = base.path().join(manifest::NAME);
-        assert_eq!(manifest(base.path()).unwrap(), None);
+        assert_eq!(manifest(base.path(), None).unwrap(), None);
 
         symlink("/etc/passwd", &path).unwrap();
         assert!(refusal(base.path()).ends_with("hatchery.toml is a symbolic link, not a regular file"));
@@ -224,7 +290,7 @@ mod tests {
         std::fs::write(&path, "#".repeat(manifest::MAX_LEN + 1)).unwrap();
         assert!(refusal(base.path()).ends_with("hatchery.toml is longer than 64 KiB"));
         std::fs::write(&path, "#".repeat(manifest::MAX_LEN)).unwrap();
-        assert!(manifest(base.path()).unwrap().is_some());
+        assert!(manifest(base.path(), None).unwrap().is_some());
 
         std::fs::write(&path, b"# \xff").unwrap();
         assert!(refusal(base.path()).ends_with("hatchery.toml is not UTF-8 text: byte 2 is not"));

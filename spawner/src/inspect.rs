@@ -3,11 +3,14 @@
 use crate::environment::{self, NameError};
 use crate::errand::Answer;
 use crate::folder::{self, FolderError, Root};
+use crate::identity::{self, Choice, IdentityError, Rules};
+use crate::limits;
 use crate::manifest::{self, Manifest};
+use crate::privilege;
 use crate::reports;
 use hatchery_protocol::client::SessionProtocol;
 use hatchery_protocol::codec::{self, MAX_PACKET};
-use hatchery_protocol::link::{LaunchPlan, Limits, Listen, Program, ReadyBy};
+use hatchery_protocol::link::{Identity, LaunchPlan, Listen, Program, ReadyBy};
 use hatchery_protocol::options::{AppOptions, Start};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +26,10 @@ const LONGEST_PLAN: usize = MAX_PACKET - 16 * 1024;
 pub(crate) enum InspectError {
     #[error("{0}")]
     Folder(#[from] FolderError),
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    #[error("{} runs as {user}, and the child process that was to look into it can't become that user: {error}", app.display())]
+    Assume { app: PathBuf, user: String, error: std::io::Error },
     #[error("nothing in {} says how it is started", .0.display())]
     NoCommand(PathBuf),
     #[error("the start command given for {} is empty", .0.display())]
@@ -52,6 +59,12 @@ impl InspectError {
     fn remedy(&self) -> String {
         match self {
             Self::Folder(error) => error.remedy(),
+            Self::Identity(error) => error.remedy(),
+            Self::Assume { .. } => {
+                "Let the pool keep root's capabilities to change users (CAP_SETUID, CAP_SETGID), or start it as an \
+                 ordinary user."
+                    .into()
+            }
             Self::NoCommand(folder) => format!(
                 "Put a file {} there that says it, such as:\n\n\
                  command = [\"python3\", \"server.py\"]   # serves HTTP on the socket at descriptor 3\n\n\
@@ -75,30 +88,68 @@ impl InspectError {
     }
 }
 
-/// Looks into `root`.
-pub(crate) fn inspect(root: &[u8], options: AppOptions) -> Answer {
-    match plan(root, options) {
+/// Looks into `root`, as the user that the app is to run as.
+pub(crate) fn inspect(root: &[u8], settings: AppOptions, rules: &Rules) -> Answer {
+    let path = Path::new(OsStr::from_bytes(root));
+    let failed = |problem, remedy| Answer::Failed(reports::inspect(root, problem, remedy));
+    let who = match become_whom_it_runs_as(path, &settings, rules) {
+        Ok(who) => who,
+        Err(error) => return failed(error.to_string(), error.remedy()),
+    };
+    let user = who.identity.as_ref().map(|identity| identity.name.clone());
+    match plan(root, settings, who) {
         Ok(plan) => Answer::Plan(Box::new(plan)),
-        Err(error) => Answer::Failed(reports::inspect(root, error.to_string(), error.remedy())),
+        Err(error) => {
+            let closed = match (&error, &user) {
+                (InspectError::Folder(error), Some(user)) => error.closed_to(user),
+                _ => None,
+            };
+            let (problem, remedy) = closed.unwrap_or_else(|| (error.to_string(), error.remedy()));
+            failed(problem, remedy)
+        }
     }
 }
 
-fn plan(root: &[u8], options: AppOptions) -> Result<LaunchPlan, InspectError> {
+/// Whom an app runs as.
+#[derive(Debug, Default)]
+struct Who {
+    /// `None`: as this process.
+    identity: Option<Identity>,
+    /// Whom all that is read at its root must belong to.
+    owner: Option<u32>,
+}
+
+/// From here on this process can do no more than the app itself.
+fn become_whom_it_runs_as(path: &Path, settings: &AppOptions, rules: &Rules) -> Result<Who, InspectError> {
+    let (identity, owner) = match identity::choose(path, settings, rules)? {
+        Choice::AsThePool => return Ok(Who::default()),
+        Choice::Said(identity) | Choice::Unseen(identity) => (identity, None),
+        Choice::Owner { identity, owner } => (identity, Some(owner)),
+    };
+    match privilege::assume(&identity) {
+        Ok(()) => Ok(Who { identity: Some(identity), owner }),
+        Err(error) => Err(InspectError::Assume { app: path.into(), user: identity.name, error }),
+    }
+}
+
+fn plan(root: &[u8], options: AppOptions, who: Who) -> Result<LaunchPlan, InspectError> {
     let path = Path::new(OsStr::from_bytes(root));
+    let owner = who.owner;
+    let limits = limits::of(&options);
     let (program, directory, manifest) = match options.start {
         Some(Start::DemoApp) => {
             (Program::DemoApp, PathBuf::from("/"), Manifest { concurrency: Some(0), ..Manifest::default() })
         }
         Some(Start::Command(command)) => {
-            let (directory, manifest) = match folder::resolve(path)? {
-                Root::Folder(folder) => (folder.clone(), folder::manifest(&folder)?.unwrap_or_default()),
+            let (directory, manifest) = match folder::resolve(path, owner)? {
+                Root::Folder(folder) => (folder.clone(), folder::manifest(&folder, owner)?.unwrap_or_default()),
                 Root::Program(_) => return Err(InspectError::CommandInFile(path.into())),
             };
             (given(command, path)?, directory, manifest)
         }
-        None => match folder::resolve(path)? {
+        None => match folder::resolve(path, owner)? {
             Root::Folder(folder) => {
-                let mut manifest = folder::manifest(&folder)?.unwrap_or_default();
+                let mut manifest = folder::manifest(&folder, owner)?.unwrap_or_default();
                 let command = manifest.command.take().ok_or_else(|| InspectError::NoCommand(path.into()))?;
                 (program(command), folder, manifest)
             }
@@ -120,8 +171,8 @@ fn plan(root: &[u8], options: AppOptions) -> Result<LaunchPlan, InspectError> {
         environment: environment_name(options.environment)?,
         env: env(manifest.env, options.env)?,
         start_timeout: options.start_timeout.unwrap_or(START_TIMEOUT),
-        identity: None,
-        limits: Limits::default(),
+        identity: who.identity,
+        limits,
         dump_signal: options.dump_signal.unwrap_or_default(),
     };
     let len = codec::encode_payload(&plan).map_or(usize::MAX, |bytes| bytes.len());
@@ -206,7 +257,7 @@ mod tests {
     }
 
     fn inspected(folder: &tempfile::TempDir, options: AppOptions) -> Result<LaunchPlan, String> {
-        plan(folder.path().as_os_str().as_bytes(), options).map_err(|error| {
+        plan(folder.path().as_os_str().as_bytes(), options, Who::default()).map_err(|error| {
             assert!(!error.remedy().is_empty());
             error.to_string()
         })
@@ -261,7 +312,9 @@ mod tests {
     #[test]
     fn a_folder_without_anything_to_start_gets_a_manifest_to_paste() {
         let folder = tempfile::tempdir().unwrap();
-        let Answer::Failed(report) = inspect(folder.path().as_os_str().as_bytes(), AppOptions::default()) else {
+        let rules = Rules { privileged: false, lowest_user: "nobody".into(), min_uid: 100, reserved: Vec::new() };
+        let root = folder.path().as_os_str().as_bytes();
+        let Answer::Failed(report) = inspect(root, AppOptions::default(), &rules) else {
             panic!("a plan from nothing")
         };
         assert!(report.problem.ends_with("says how it is started"), "{}", report.problem);
@@ -282,7 +335,7 @@ mod tests {
     #[test]
     fn the_demo_app_touches_no_disk() {
         let options = AppOptions { start: Some(Start::DemoApp), ..AppOptions::default() };
-        let plan = plan(b"/nonexistent/demo", options).unwrap();
+        let plan = plan(b"/nonexistent/demo", options, Who::default()).unwrap();
         assert_eq!((plan.program, plan.concurrency), (Program::DemoApp, 0));
         assert_eq!(plan.directory, b"/");
         assert_eq!(plan.listen, Listen::Fd);

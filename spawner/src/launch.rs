@@ -1,20 +1,28 @@
 //! One start: from a plan to `Started` or `SpawnFailed`.
 
+use crate::cgroup::{Applied, Made};
 use crate::child::{self, Image, Pointers, Prepared};
+use crate::confine::{Group, Ids};
 use crate::environment::{self, Environment};
+use crate::limits::{self, Said};
 use crate::place::PlaceError;
 use crate::startup::Basis;
 use crate::word::{Failure, WORD, Word};
 use hatchery_protocol::channel::ReceiveError;
-use hatchery_protocol::link::{LaunchPlan, Listen, Place, Program, WorkerNumber};
+use hatchery_protocol::link::{Identity, LaunchPlan, Listen, Place, Program, WorkerNumber};
 use hatchery_protocol::packet;
+use rustix::fs::{Gid, Uid};
 use rustix::net::RecvFlags;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+/// What workers' files are masked with, if nobody says otherwise.
+const UMASK: u32 = 0o022;
 
 /// No program takes longer to be executed, whatever the plan says of its start.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -36,6 +44,10 @@ pub(crate) enum LaunchError {
     Place(#[from] PlaceError),
     #[error("the plan has no program")]
     NoProgram,
+    #[error("what came along for the worker's output is no pipe")]
+    Output,
+    #[error("{}", said.refused(why))]
+    Limit { said: Said, why: String },
     #[error("an argument or a path contains a null byte")]
     Null,
     #[error("the worker's listener did not come along, or came for an app that makes its own")]
@@ -64,6 +76,12 @@ pub(crate) struct Story {
     pub(crate) candidates: Vec<CString>,
     pub(crate) levels: Vec<CString>,
     pub(crate) path: Vec<u8>,
+    /// Whom it runs as, if not as the pool.
+    pub(crate) user: Option<String>,
+    /// What its process applies to itself.
+    pub(crate) limits: Vec<Said>,
+    /// What its control group is to apply.
+    pub(crate) group_limits: Vec<Said>,
 }
 
 /// A process that does not yet execute its program.
@@ -74,6 +92,9 @@ pub(crate) struct Launch {
     pub(crate) deadline: Instant,
     pub(crate) limit: Duration,
     pub(crate) story: Story,
+    pub(crate) group: Option<PathBuf>,
+    /// One sentence for each limit that is not applied.
+    pub(crate) missed: Vec<String>,
     words: OwnedFd,
     pid: Option<i32>,
     failure: Option<Failure>,
@@ -88,7 +109,16 @@ impl Story {
             Program::Command(command) => command.first().cloned().unwrap_or_default(),
             Program::DemoApp => b"the demo app".to_vec(),
         };
-        Self { root: plan.root.clone(), program, candidates: Vec::new(), levels: Vec::new(), path: Vec::new() }
+        Self {
+            root: plan.root.clone(),
+            program,
+            candidates: Vec::new(),
+            levels: Vec::new(),
+            path: Vec::new(),
+            user: plan.identity.as_ref().map(|identity| identity.name.clone()),
+            limits: Vec::new(),
+            group_limits: Vec::new(),
+        }
     }
 }
 
@@ -107,10 +137,14 @@ pub(crate) fn begin(
     plan: &LaunchPlan,
     given: Given,
     place: Option<Place>,
+    applied: Applied,
 ) -> Result<Launch, Box<Failed>> {
     let mut story = Story::of(plan);
     let limit = plan.start_timeout.min(LONGEST);
-    match prepare(basis, inherited, plan, given, place.as_ref(), &mut story) {
+    let missed = applied.missed.iter().map(|(said, why)| said.missed(why)).collect();
+    let group = applied.made.as_ref().map(|made| made.path.clone());
+    story.group_limits = applied.kept;
+    match prepare(basis, inherited, plan, given, place.as_ref(), applied.made, &mut story) {
         Ok((mut prepared, words)) => match child::start(&mut prepared) {
             Ok(_) => Ok(Launch {
                 worker,
@@ -118,6 +152,8 @@ pub(crate) fn begin(
                 deadline: Instant::now() + limit,
                 limit,
                 story,
+                group,
+                missed,
                 words,
                 pid: None,
                 failure: None,
@@ -134,6 +170,7 @@ fn prepare(
     plan: &LaunchPlan,
     given: Given,
     place: Option<&Place>,
+    made: Option<Made>,
     story: &mut Story,
 ) -> Result<(Prepared, OwnedFd), LaunchError> {
     let inherits = matches!(plan.listen, Listen::Fd | Listen::Stdin);
@@ -161,6 +198,13 @@ fn prepare(
     };
     story.path = path;
     story.levels = levels(&plan.directory)?;
+    let (limits, said) = limits::steps(&plan.limits);
+    story.limits = said;
+    let group_required = story.group_limits.iter().any(|said| limits::is_required(&plan.limits.required, said.key));
+    if let Some(identity) = &plan.identity {
+        give(&given.stdout, identity)?;
+        give(&given.stderr, identity)?;
+    }
     let (words, theirs) = packet::pair().map_err(io::Error::from)?;
     let prepared = Prepared {
         keeper: basis.keeper,
@@ -169,6 +213,10 @@ fn prepare(
         stdout: given.stdout,
         stderr: given.stderr,
         listener,
+        limits,
+        group: made.map(|made| Group { processes: made.processes, required: group_required }),
+        umask: plan.limits.umask.unwrap_or(UMASK),
+        ids: plan.identity.as_ref().map(ids),
         levels: story.levels.clone(),
         image,
         arguments: Pointers::new(arguments),
@@ -176,6 +224,21 @@ fn prepare(
         own_pid_entry,
     };
     Ok((prepared, words))
+}
+
+fn ids(identity: &Identity) -> Ids {
+    Ids { uid: identity.uid, gid: identity.gid, groups: identity.groups.clone() }
+}
+
+/// The worker may open its output by name (`/dev/stdout`). No file is given away that is not a pipe's end: it
+/// would be the core that said which.
+fn give(output: &OwnedFd, identity: &Identity) -> Result<(), LaunchError> {
+    const PIPES: u64 = 0x5049_5045;
+    if rustix::fs::fstatfs(output).map_err(io::Error::from)?.f_type as u64 != PIPES {
+        return Err(LaunchError::Output);
+    }
+    let (user, group) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    Ok(rustix::fs::fchown(output, Some(user), Some(group)).map_err(io::Error::from)?)
 }
 
 fn string(bytes: Vec<u8>) -> Result<CString, LaunchError> {
@@ -238,6 +301,7 @@ impl Launch {
                 Ok(received) => match Word::decode(&buffer[..received.len]) {
                     Some(Word::Pid(pid)) => self.pid = Some(pid),
                     Some(Word::Failed(failure)) => self.failure = Some(failure),
+                    Some(Word::Missed { limit, errno }) => self.miss(limit, errno),
                     None => return Some(Err(LaunchError::Garbled)),
                 },
                 Err(errno) => {
@@ -248,6 +312,18 @@ impl Launch {
                     };
                 }
             }
+        }
+    }
+
+    fn miss(&mut self, limit: usize, errno: i32) {
+        let why = limits::system(errno);
+        if let Some(said) = self.story.limits.get(limit) {
+            self.missed.push(said.missed(&why));
+        } else {
+            // It could not join its control group, which so can do nothing for it.
+            let why = format!("its control group can't be joined: {why}");
+            self.missed.extend(self.story.group_limits.iter().map(|said| said.missed(&why)));
+            self.group = None;
         }
     }
 

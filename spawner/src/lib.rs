@@ -43,18 +43,24 @@
 //!   folder. When it ends the link itself, because of what came through it, workers stay as they are, and starts
 //!   that were not answered are given up.
 
+mod cgroup;
 mod child;
+mod confine;
 mod environment;
 mod errand;
 mod errands;
+mod examine;
 mod find;
 mod folder;
+mod identity;
 mod inspect;
 mod launch;
+mod limits;
 mod manifest;
 mod outbox;
 mod phase;
 mod place;
+mod privilege;
 mod reports;
 mod serve;
 mod socket;
@@ -62,6 +68,7 @@ mod startup;
 mod sweep;
 mod tcp;
 mod tree;
+mod users;
 mod word;
 
 use std::process::ExitCode;

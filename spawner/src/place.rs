@@ -1,6 +1,7 @@
 //! Ports and socket folders for workers that make their own listener.
 
-use hatchery_protocol::link::{Listen, Place, WorkerNumber};
+use hatchery_protocol::link::{Identity, Listen, Place, WorkerNumber};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io;
@@ -18,6 +19,8 @@ pub(crate) enum PlaceError {
     Port(io::Error),
     #[error("the folder {} for the worker's socket could not be made: {error}", folder.display())]
     Folder { folder: PathBuf, error: io::Error },
+    #[error("the folder {} for the worker's socket could not be given to its user: {error}", folder.display())]
+    Given { folder: PathBuf, error: io::Error },
     #[error("the path {} for the worker's socket is {len} bytes long; a Unix socket's path may have {LONGEST_SOCKET_PATH}", path.display())]
     TooLong { path: PathBuf, len: usize },
 }
@@ -27,6 +30,7 @@ impl PlaceError {
         match self {
             Self::Port(_) => "See what uses so many ports (`ss -tan`), or let the app listen at descriptor 3.",
             Self::Folder { .. } => "Make room for it, or give the pool another runtime folder.",
+            Self::Given { .. } => "Let the pool keep root's capability to give files away (CAP_CHOWN).",
             Self::TooLong { .. } => "Give the pool a runtime folder with a shorter path (XDG_RUNTIME_DIR).",
         }
     }
@@ -46,6 +50,7 @@ impl Places {
         worker: WorkerNumber,
         listen: Listen,
         runtime: &Path,
+        identity: Option<&Identity>,
     ) -> Result<Option<Place>, PlaceError> {
         match listen {
             Listen::Fd | Listen::Stdin => Ok(None),
@@ -55,7 +60,8 @@ impl Places {
                 Ok(Some(Place::Port(port)))
             }
             Listen::Socket => {
-                make_folder(worker, runtime).map(|path| Some(Place::Path(path.as_os_str().as_bytes().to_vec())))
+                let path = make_folder(worker, runtime, identity)?;
+                Ok(Some(Place::Path(path.as_os_str().as_bytes().to_vec())))
             }
         }
     }
@@ -93,7 +99,7 @@ pub(crate) fn folder(worker: WorkerNumber, runtime: &Path) -> PathBuf {
     runtime.join(format!("w-{}", worker.0))
 }
 
-fn make_folder(worker: WorkerNumber, runtime: &Path) -> Result<PathBuf, PlaceError> {
+fn make_folder(worker: WorkerNumber, runtime: &Path, identity: Option<&Identity>) -> Result<PathBuf, PlaceError> {
     let folder = folder(worker, runtime);
     let path = folder.join("app.sock");
     let len = path.as_os_str().len();
@@ -101,9 +107,20 @@ fn make_folder(worker: WorkerNumber, runtime: &Path) -> Result<PathBuf, PlaceErr
         return Err(PlaceError::TooLong { path, len });
     }
     match DirBuilder::new().mode(0o700).create(&folder) {
-        Ok(()) => Ok(path),
-        Err(error) => Err(PlaceError::Folder { folder, error }),
+        Ok(()) => {}
+        Err(error) => return Err(PlaceError::Folder { folder, error }),
     }
+    match identity.map_or(Ok(()), |identity| give(&folder, identity)) {
+        Ok(()) => Ok(path),
+        Err(error) => Err(PlaceError::Given { folder, error: error.into() }),
+    }
+}
+
+/// What is above it belongs to the core, which could put a link in its place.
+fn give(folder: &Path, identity: &Identity) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    rustix::fs::fchown(&folder, Some(Uid::from_raw(identity.uid)), Some(Gid::from_raw(identity.gid)))
 }
 
 #[cfg(test)]
@@ -115,7 +132,7 @@ mod tests {
         let mut places = Places::default();
         let mut seen = std::collections::BTreeSet::new();
         for number in 0..50 {
-            let place = places.reserve(WorkerNumber(number), Listen::Port, Path::new("/nonexistent")).unwrap();
+            let place = places.reserve(WorkerNumber(number), Listen::Port, Path::new("/nonexistent"), None).unwrap();
             let Some(Place::Port(port)) = place else { panic!("{place:?}") };
             assert!(seen.insert(port));
         }
@@ -126,7 +143,7 @@ mod tests {
     #[test]
     fn a_socket_path_that_is_too_long_is_refused_by_name() {
         let runtime = PathBuf::from(format!("/{}", "x".repeat(110)));
-        let error = Places::default().reserve(WorkerNumber(7), Listen::Socket, &runtime).unwrap_err();
+        let error = Places::default().reserve(WorkerNumber(7), Listen::Socket, &runtime, None).unwrap_err();
         assert!(error.to_string().contains("w-7/app.sock"), "{error}");
         assert!(error.to_string().ends_with("a Unix socket's path may have 107"), "{error}");
     }

@@ -3,6 +3,7 @@
 use crate::errand::{ErrandError, INSPECT_LIMIT, Purpose};
 use crate::launch::{LaunchError, Story};
 use crate::word::{Failure, Stage};
+use hatchery_protocol::config::NotServed;
 use hatchery_protocol::mark;
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use std::ffi::CString;
@@ -22,6 +23,15 @@ fn text(bytes: &[u8]) -> String {
 
 pub(crate) fn inspect(root: &[u8], problem: String, remedy: String) -> Report {
     report(root, SpawnStep::Inspect, problem, remedy)
+}
+
+pub(crate) fn not_served(root: &[u8], why: NotServed) -> Report {
+    let root_text = text(root);
+    let remedy = format!(
+        "Register it in pool.toml (`[[app]]` with `root = \"{root_text}\"`) and `hatchery reload`, name the folder of \
+         such apps in `apps_under`, or let every client name any root (`trust_clients = true`)."
+    );
+    inspect(root, format!("{root_text}: {why}"), remedy)
 }
 
 pub(crate) fn inspection_took_too_long(root: &[u8]) -> Report {
@@ -63,7 +73,7 @@ fn about(purpose: &Purpose, problem: String, remedy: &str) -> Report {
         Purpose::Find { pid, .. } => {
             find(*pid, format!("the worker's listener could not be looked for: {problem}"), remedy.into())
         }
-        Purpose::Remove => report(b"", SpawnStep::Prepare, problem, remedy.into()),
+        Purpose::Remove | Purpose::Examine { .. } => report(b"", SpawnStep::Prepare, problem, remedy.into()),
     }
 }
 
@@ -85,10 +95,13 @@ pub(crate) fn launch(error: &LaunchError, story: &Story) -> Report {
             error.to_string(),
             "Run the pool with the `hatchery` executable, which has one, or name the root of an app.".into(),
         ),
+        LaunchError::Limit { .. } => (SpawnStep::Prepare, error.to_string(), LIMIT_REMEDY.into()),
         LaunchError::NoProgram | LaunchError::Null => {
             (SpawnStep::Prepare, error.to_string(), "Correct the app's start command.".into())
         }
-        LaunchError::Listener => (SpawnStep::Prepare, error.to_string(), "This is a bug of Hatchery's.".into()),
+        LaunchError::Listener | LaunchError::Output => {
+            (SpawnStep::Prepare, error.to_string(), "This is a bug of Hatchery's.".into())
+        }
         LaunchError::Process(_) | LaunchError::Garbled | LaunchError::GivenUp | LaunchError::TooMany => (
             SpawnStep::Prepare,
             error.to_string(),
@@ -100,7 +113,10 @@ pub(crate) fn launch(error: &LaunchError, story: &Story) -> Report {
 
 const PROCESS_LIMIT: &str = "no further process may be made: the limit of processes is reached";
 const PROCESS_LIMIT_REMEDY: &str =
-    "Raise the limit (`ulimit -u`, or TasksMax of the service), or lower the pool's max.";
+    "Raise the limit (`ulimit -u`, TasksMax of the service, or the app's limit_nproc), or lower the pool's max.";
+
+const LIMIT_REMEDY: &str = "Change it, give the pool what it takes to apply it (`hatchery doctor` says what this \
+                            machine offers), or take it off `required` in pool.toml.";
 
 /// What the new process said of its own failure.
 fn child(failure: &Failure, story: &Story) -> Report {
@@ -113,6 +129,23 @@ fn child(failure: &Failure, story: &Story) -> Report {
             SpawnStep::Prepare,
             "the pool-server did not become the worker's parent".into(),
             "Start the spawner through the pool-server only.".into(),
+        ),
+        Stage::Limit => {
+            let why = system.to_string();
+            let problem = story.limits.get(failure.index).map(|said| said.refused(&why)).unwrap_or(why);
+            (SpawnStep::Prepare, problem, LIMIT_REMEDY.into())
+        }
+        Stage::ControlGroup => {
+            let why = format!("its control group can't be joined: {system}");
+            let problem = story.group_limits.first().map(|said| said.refused(&why)).unwrap_or(why);
+            (SpawnStep::Prepare, problem, LIMIT_REMEDY.into())
+        }
+        Stage::Identity => (
+            SpawnStep::Prepare,
+            format!("the worker's process could not become {}: {system}", story.user.as_deref().unwrap_or("its user")),
+            "Let the pool keep root's capabilities to change users (CAP_SETUID, CAP_SETGID), or start it as an \
+             ordinary user."
+                .into(),
         ),
         Stage::Directory => directory(failure, story, &system),
         Stage::Execute => {
@@ -136,13 +169,21 @@ fn directory(failure: &Failure, story: &Story, system: &io::Error) -> (SpawnStep
     let level = at(&story.levels, failure.index);
     let directory = story.levels.last().map(|path| text(path.as_bytes())).unwrap_or_default();
     let of = if level == directory { String::new() } else { format!(" (on the way to {directory})") };
-    match failure.errno {
-        libc::EACCES => (
+    match (failure.errno, &story.user) {
+        (libc::EACCES, Some(user)) => (
+            SpawnStep::Execute,
+            format!("runs as {user}, who can't enter {level} ({:04o}){of}", failure.mode & 0o7777),
+            format!(
+                "Let {user} enter it (`chmod o+x {level}`), give the app to who can (`chown`), or name the user that \
+                 it is to run as in pool.toml (`user = ...`)."
+            ),
+        ),
+        (libc::EACCES, None) => (
             SpawnStep::Execute,
             format!("{level}{of} can't be entered: its mode is {:04o}", failure.mode & 0o7777),
             format!("Let the worker's user enter it (`chmod o+x {level}`), or move the app."),
         ),
-        libc::ENOENT => (
+        (libc::ENOENT, _) => (
             SpawnStep::Execute,
             format!("{level}{of} does not exist any more"),
             "Restart the app when its folder is back.".into(),
@@ -157,14 +198,21 @@ fn directory(failure: &Failure, story: &Story, system: &io::Error) -> (SpawnStep
 
 fn execute(failure: &Failure, story: &Story, system: &io::Error) -> (String, String) {
     let program = text(&story.program);
-    let found = at(&story.candidates, failure.index);
+    // The demo app has no path.
+    let found = Some(at(&story.candidates, failure.index)).filter(|found| !found.is_empty());
+    let found = found.unwrap_or_else(|| program.clone());
+    let by = story.user.as_deref().unwrap_or("the worker's user");
     match failure.errno {
+        libc::EACCES if story.candidates.is_empty() => (
+            format!("the `hatchery` executable, which {program} is in, may not be executed by {by}"),
+            "Let every user execute the file itself (`chmod o+x`), and see that its disk is not mounted noexec.".into(),
+        ),
         libc::ENOENT if failure.mode != 0 => missing_interpreter(&found, &failure.head),
         libc::ENOENT if story.program.contains(&b'/') => (
             format!("{program} does not exist"),
             "Correct the start command; a path in it is seen from the app's folder.".into(),
         ),
-        libc::ENOENT => (
+        libc::ENOENT if !story.candidates.is_empty() => (
             format!("{program} is not on the PATH ({})", text(&story.path)),
             format!("Install {program}, write its full path in the start command, or set PATH in [env]."),
         ),
@@ -174,7 +222,7 @@ fn execute(failure: &Failure, story: &Story, system: &io::Error) -> (String, Str
                 text(&story.path),
                 found.rsplit_once('/').map_or("", |(folder, _)| folder)
             ),
-            format!("Install {program} where the worker's user can execute it, or set PATH in [env]."),
+            format!("Install {program} where {by} can execute it, or set PATH in [env]."),
         ),
         libc::EACCES if failure.mode & libc::S_IFMT == libc::S_IFDIR => {
             (format!("{found} is a folder, no program"), "Name a program in the start command.".into())
@@ -184,7 +232,7 @@ fn execute(failure: &Failure, story: &Story, system: &io::Error) -> (String, Str
             format!("Make it executable (`chmod +x {found}`), or start it through its interpreter."),
         ),
         libc::EACCES => (
-            format!("{found} may not be executed by the worker's user"),
+            format!("{found} may not be executed by {by}"),
             "See that its user may enter the folder and execute the file, and that its disk is not mounted noexec."
                 .into(),
         ),
@@ -199,13 +247,10 @@ fn execute(failure: &Failure, story: &Story, system: &io::Error) -> (String, Str
         ),
         libc::ETXTBSY => (format!("{found} is being written"), "Restart the app when the file is complete.".into()),
         libc::EAGAIN => (PROCESS_LIMIT.into(), PROCESS_LIMIT_REMEDY.into()),
-        _ => {
-            let found = if found.is_empty() { &program } else { &found };
-            (
-                format!("{found} could not be executed: {system}"),
-                "See that the file is whole and its disk is well.".into(),
-            )
-        }
+        _ => (
+            format!("{found} could not be executed: {system}"),
+            "See that the file is whole and its disk is well.".into(),
+        ),
     }
 }
 
@@ -236,6 +281,7 @@ fn missing_interpreter(found: &str, head: &[u8]) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Said;
 
     fn story() -> Story {
         Story {
@@ -244,6 +290,9 @@ mod tests {
             candidates: vec![c"/usr/bin/python4".to_owned(), c"/bin/python4".to_owned()],
             levels: vec![c"/".to_owned(), c"/apps".to_owned(), c"/apps/shop".to_owned()],
             path: b"/usr/bin:/bin".to_vec(),
+            user: None,
+            limits: vec![Said::new("nice", -5)],
+            group_limits: vec![Said::new("pids_max", 7)],
         }
     }
 
@@ -303,6 +352,19 @@ mod tests {
         ] {
             assert_eq!(told(Stage::Execute, errno, index, mode, head.as_bytes()), problem);
         }
+    }
+
+    #[test]
+    fn a_limit_that_is_required_is_named_with_its_value_and_the_error() {
+        assert_eq!(
+            told(Stage::Limit, libc::EPERM, 0, 0, b""),
+            "nice = -5 is required and can't be applied: Operation not permitted (os error 1)"
+        );
+        assert_eq!(
+            told(Stage::ControlGroup, libc::EBUSY, 0, 0, b""),
+            "pids_max = 7 is required and can't be applied: its control group can't be joined: Device or resource busy \
+             (os error 16)"
+        );
     }
 
     #[test]

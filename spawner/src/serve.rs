@@ -1,8 +1,10 @@
 //! The loop, and what each message does.
 
+use crate::cgroup::Cgroups;
 use crate::environment;
 use crate::errand::{Answer, ErrandError, Purpose};
 use crate::errands::{Detail, Errands};
+use crate::identity::Rules;
 use crate::launch::{self, Given, Launch, LaunchError, Outcome, Story};
 use crate::outbox::Outbox;
 use crate::phase::{FOREIGN_MARK, NO_FOLDER, OutOfTurn, Phase, SECOND_SPAWN};
@@ -11,15 +13,19 @@ use crate::reports;
 use crate::startup::{Basis, Spawner};
 use crate::sweep;
 use hatchery_protocol::channel::{Channel, ReceiveError, SendError};
-use hatchery_protocol::link::{FromSpawner, LaunchPlan, Place, ToSpawner, WorkerNumber};
+use hatchery_protocol::config::PoolConfig;
+use hatchery_protocol::link::{AppNumber, Findings, FromSpawner, LaunchPlan, Place, ToSpawner, WorkerNumber};
+use hatchery_protocol::memfd::{self, PayloadError};
+use hatchery_protocol::options::AppOptions;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Starts at once that have not come to executing their program.
@@ -34,6 +40,8 @@ pub(crate) enum ServeError {
     Receive(ReceiveError),
     #[error("to the pool-server: {0}; the link ends")]
     Send(SendError),
+    #[error("the configuration from the pool-server: {0}; the link ends")]
+    Configuration(#[from] PayloadError),
     #[error("waiting failed: {0}")]
     Poll(io::Error),
     /// No error: the keeper is gone.
@@ -63,8 +71,11 @@ struct Server {
     inherited: BTreeMap<Vec<u8>, Vec<u8>>,
     pool: String,
     folder: PathBuf,
-    /// Started by this process, and not gone.
-    workers: BTreeSet<WorkerNumber>,
+    config: PoolConfig,
+    rules: Rc<Rules>,
+    /// Started by this process, and not gone, each with whom it runs as.
+    workers: BTreeMap<WorkerNumber, u32>,
+    cgroups: Cgroups,
     places: Places,
     launches: Vec<Launch>,
     errands: Errands,
@@ -73,16 +84,20 @@ struct Server {
 /// Serves until the keeper is gone, which is the regular end.
 pub(crate) fn serve(spawner: Spawner) -> Result<(), ServeError> {
     spawner.link.set_nonblocking(true).map_err(ServeError::Poll)?;
+    let config = PoolConfig::default();
     let mut server = Server {
         link: spawner.link,
         outbox: Outbox::default(),
         children: spawner.children,
         phase: Phase::Expectant,
         inherited: environment::inherited(std::env::vars_os()),
+        rules: Rc::new(rules(&config, spawner.basis.privileged, Vec::new())),
+        config,
         basis: spawner.basis,
         pool: String::new(),
         folder: PathBuf::new(),
-        workers: BTreeSet::new(),
+        workers: BTreeMap::new(),
+        cgroups: Cgroups::none(),
         places: Places::default(),
         launches: Vec::new(),
         errands: Errands::default(),
@@ -103,6 +118,10 @@ pub(crate) fn serve(spawner: Spawner) -> Result<(), ServeError> {
             Err(error)
         }
     }
+}
+
+fn rules(config: &PoolConfig, privileged: bool, reserved: Vec<u32>) -> Rules {
+    Rules { privileged, lowest_user: config.lowest_user.clone(), min_uid: config.min_uid, reserved }
 }
 
 /// What became ready while waiting.
@@ -165,7 +184,7 @@ impl Server {
 
     fn deadline(&self) -> Option<Instant> {
         let launches = self.launches.iter().map(|launch| launch.deadline);
-        launches.chain(self.errands.deadline()).min()
+        launches.chain(self.errands.deadline()).chain(self.cgroups.deadline()).min()
     }
 
     /// Reads what the keeper sent, a few messages at a time, so that all else has its turn.
@@ -187,18 +206,18 @@ impl Server {
     fn obey(&mut self, message: ToSpawner, descriptors: Vec<OwnedFd>) -> Result<(), ServeError> {
         self.phase.permits(&message)?;
         match message {
-            ToSpawner::Begin { pool, folder, .. } => self.begin(pool, OsString::from_vec(folder).into())?,
-            ToSpawner::Inspect { app, root, options } => {
-                let refusal = self.errands.refusal(&root);
-                let purpose = Purpose::Inspect { app, root };
-                match refusal {
-                    None => self.errands.push(purpose, Detail::Inspect(options)),
-                    Some(report) => self.answer(purpose, Answer::Failed(report), None)?,
+            ToSpawner::Begin { pool, folder, reserved, pool_user } => {
+                if let Some(config) = descriptors.first() {
+                    self.config = memfd::read(config)?;
                 }
+                self.rules = Rc::new(rules(&self.config, self.basis.privileged, reserved));
+                self.begin(pool, OsString::from_vec(folder).into(), pool_user)?;
             }
-            ToSpawner::Examine { .. } => {}
+            ToSpawner::Inspect { app, root, options } => self.inspect(app, root, *options)?,
+            ToSpawner::Examine { worker, pid, mark } => self.examine(worker, pid, mark)?,
             ToSpawner::Spawn { worker, mark, plan, notify, .. } => {
-                if !self.workers.insert(worker) {
+                let user = plan.identity.as_ref().map_or_else(own_user, |identity| identity.uid);
+                if self.workers.insert(worker, user).is_some() {
                     return Err(SECOND_SPAWN.into());
                 }
                 if !mark.strip_prefix(&self.pool).is_some_and(|rest| rest.starts_with('.')) {
@@ -214,17 +233,22 @@ impl Server {
             ToSpawner::Find { worker, pid, place } => {
                 self.places.learn(worker, &place);
                 self.errands.stop_finding(worker);
-                self.errands.push(Purpose::Find { worker, pid, place }, Detail::Find);
+                let owner = self.workers.get(&worker).copied();
+                self.errands.push(Purpose::Find { worker, pid, place, owner }, Detail::Find);
             }
             ToSpawner::Gone { worker } => self.forget(worker)?,
         }
         Ok(())
     }
 
-    fn begin(&mut self, pool: String, folder: PathBuf) -> Result<(), ServeError> {
+    fn begin(&mut self, pool: String, folder: PathBuf, pool_user: Option<u32>) -> Result<(), ServeError> {
         // It is removed in the end, with all that is in it.
         if !folder.is_absolute() || folder.file_name().is_none() || pool.is_empty() {
             return Err(NO_FOLDER.into());
+        }
+        self.cgroups = Cgroups::begin(self.config.cgroup.as_deref(), &pool, pool_user);
+        if let (Some(_), Some(why)) = (&self.config.cgroup, self.cgroups.refusal()) {
+            eprintln!("spawner: workers get no control groups: {why}");
         }
         self.pool = pool;
         self.folder = folder;
@@ -232,15 +256,44 @@ impl Server {
         Ok(())
     }
 
+    fn inspect(&mut self, app: AppNumber, root: Vec<u8>, asked: AppOptions) -> Result<(), ServeError> {
+        let settings = self.config.settings_of(&root, asked, self.basis.privileged);
+        let settings = match (settings, self.errands.refusal(&root)) {
+            (Ok(settings), None) => Ok(Box::new(settings)),
+            (Ok(_), Some(report)) => Err(report),
+            (Err(why), _) => Err(reports::not_served(&root, why)),
+        };
+        let purpose = Purpose::Inspect { app, root };
+        match settings {
+            Ok(settings) => self.errands.push(purpose, Detail::Inspect(settings, Rc::clone(&self.rules))),
+            Err(report) => self.answer(purpose, Answer::Failed(report), None)?,
+        }
+        Ok(())
+    }
+
+    fn examine(&mut self, worker: WorkerNumber, pid: i32, mark: String) -> Result<(), ServeError> {
+        let purpose = Purpose::Examine { worker, pid };
+        if self.errands.is_overrun() {
+            return self.answer(purpose, Answer::Findings(Box::default()), None);
+        }
+        let group = self.cgroups.path(worker);
+        self.errands.push(purpose, Detail::Examine(mark, group));
+        Ok(())
+    }
+
     fn spawn(&mut self, worker: WorkerNumber, plan: &LaunchPlan, given: Given) -> Result<(), ServeError> {
         if self.launches.len() >= LAUNCHES {
             return self.spawn_failed(worker, &LaunchError::TooMany, &Story::of(plan));
         }
-        let place = match self.places.reserve(worker, plan.listen, &self.folder) {
+        let place = match self.places.reserve(worker, plan.listen, &self.folder, plan.identity.as_ref()) {
             Ok(place) => place,
             Err(error) => return self.spawn_failed(worker, &LaunchError::Place(error), &Story::of(plan)),
         };
-        match launch::begin(&self.basis, &self.inherited, worker, plan, given, place) {
+        let applied = self.cgroups.make(worker, &plan.limits);
+        if let Some((said, why)) = applied.refusal(&plan.limits.required).cloned() {
+            return self.spawn_failed(worker, &LaunchError::Limit { said, why }, &Story::of(plan));
+        }
+        match launch::begin(&self.basis, &self.inherited, worker, plan, given, place, applied) {
             Ok(launch) => {
                 self.launches.push(launch);
                 Ok(())
@@ -261,12 +314,14 @@ impl Server {
         let launch = self.launches.swap_remove(index);
         match outcome {
             Ok(pid) => {
-                let place = launch.place;
-                self.outbox.push(
-                    &FromSpawner::Started { worker: launch.worker, pid, place, cgroup: None, missed: Vec::new() },
-                    None,
-                )?;
-                Ok(())
+                let cgroup = launch.group.map(|group| group.into_os_string().into_vec());
+                if cgroup.is_none() {
+                    // One that could not be joined.
+                    self.cgroups.forget(launch.worker);
+                }
+                let (worker, place, missed) = (launch.worker, launch.place, launch.missed);
+                let started = FromSpawner::Started { worker, pid, place, cgroup, missed };
+                Ok(self.outbox.push(&started, None)?)
             }
             Err(error) => {
                 self.spawn_failed(launch.worker, &error, &launch.story)?;
@@ -295,6 +350,7 @@ impl Server {
     fn release(&mut self, worker: WorkerNumber) {
         self.workers.remove(&worker);
         self.places.release(worker);
+        self.cgroups.forget(worker);
         // A worker of this process's predecessor may have one too.
         let folder = place::folder(worker, &self.folder);
         if folder.symlink_metadata().is_ok() {
@@ -325,6 +381,10 @@ impl Server {
                 FromSpawner::Found { worker, place }
             }
             (Purpose::Find { worker, .. }, Answer::Failed(report)) => FromSpawner::FindFailed { worker, report },
+            (Purpose::Examine { worker, .. }, Answer::Findings(findings)) => FromSpawner::Examined { worker, findings },
+            (Purpose::Examine { worker, .. }, _) => {
+                FromSpawner::Examined { worker, findings: Box::new(Findings::default()) }
+            }
             (Purpose::Remove, _) => return Ok(()),
             (purpose, _) => {
                 let report = reports::wrong_answer(&purpose);
@@ -340,11 +400,14 @@ impl Server {
             self.conclude(index, Err(LaunchError::TookTooLong(limit)))?;
         }
         for purpose in self.errands.expire(now) {
-            if let Purpose::Inspect { root, .. } = &purpose {
-                let report = reports::inspection_took_too_long(root);
-                self.answer(purpose, Answer::Failed(report), None)?;
-            }
+            let answer = match &purpose {
+                Purpose::Inspect { root, .. } => Answer::Failed(reports::inspection_took_too_long(root)),
+                Purpose::Examine { .. } => Answer::Findings(Box::default()),
+                Purpose::Find { .. } | Purpose::Remove => continue,
+            };
+            self.answer(purpose, answer, None)?;
         }
+        self.cgroups.retry(now);
         Ok(())
     }
 
@@ -362,7 +425,11 @@ impl Server {
         self.launches.drain(..).for_each(Launch::give_up);
         self.errands.kill();
         if self.phase == Phase::Serving {
-            sweep::sweep(&self.pool, &self.folder);
+            sweep::sweep(&self.pool, &self.folder, &self.cgroups);
         }
     }
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }

@@ -1,7 +1,7 @@
 //! The socket that a worker makes at its path. The worker's code owns the folder: nothing there is followed,
 //! and nothing is believed that was not opened first.
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
@@ -14,6 +14,8 @@ pub(crate) enum SocketError {
     Kind { path: PathBuf, what: &'static str },
     #[error("the socket {} belongs to user {found}, not to the worker's user {expected}", path.display())]
     Owner { path: PathBuf, found: u32, expected: u32 },
+    #[error("the folder of the socket {} belongs to user {found}, not to the worker's user {expected}", path.display())]
+    Folder { path: PathBuf, found: u32, expected: u32 },
     #[error("{} is a socket that takes no connections", .0.display())]
     NoStream(PathBuf),
     #[error("the socket {} can't be {action}: {error}", path.display())]
@@ -27,17 +29,31 @@ impl SocketError {
                 "Let the app make a listening stream socket at the path that `{socket}` stands for.".into()
             }
             Self::Owner { .. } => "Let the app make its socket as the user it was started as.".into(),
-            Self::Io { .. } => "See that the pool's runtime folder is whole.".into(),
+            Self::Folder { .. } | Self::Io { .. } => "See that the pool's runtime folder is whole.".into(),
         }
     }
 }
 
 /// Opens the socket at `path` and takes its name away: from then on, only who has the descriptor can connect.
-/// `None`: nothing is there, or it does not yet take connections.
-pub(crate) fn take(path: &Path) -> Result<Option<OwnedFd>, SocketError> {
+/// Both the socket and its folder must be `expected`'s. `None`: nothing is there, or it does not yet take
+/// connections.
+pub(crate) fn take(path: &Path, expected: u32) -> Result<Option<OwnedFd>, SocketError> {
     let io = |action, error: Errno| SocketError::Io { path: path.into(), action, error: error.into() };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let socket = match rustix::fs::open(path, flags, Mode::empty()) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io("opened", Errno::ISDIR));
+    };
+    // What is above it belongs to the core, which could have put another folder there.
+    let folder = match rustix::fs::open(folder, flags | OFlags::DIRECTORY, Mode::empty()) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(io("opened in its folder", error)),
+    };
+    let owner = rustix::fs::fstat(&folder).map_err(|error| io("looked at in its folder", error))?.st_uid;
+    if owner != expected {
+        return Err(SocketError::Folder { path: path.into(), found: owner, expected });
+    }
+    let socket = match rustix::fs::openat(&folder, name, flags, Mode::empty()) {
         Ok(socket) => socket,
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(io("opened", error)),
@@ -47,15 +63,14 @@ pub(crate) fn take(path: &Path) -> Result<Option<OwnedFd>, SocketError> {
     if kind != FileType::Socket {
         return Err(SocketError::Kind { path: path.into(), what: crate::folder::name(kind) });
     }
-    let expected = rustix::process::geteuid().as_raw();
     if stat.st_uid != expected {
         return Err(SocketError::Owner { path: path.into(), found: stat.st_uid, expected });
     }
-    // The descriptor's own name, since an `O_PATH` descriptor is good for little else.
-    let name = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    // The descriptor's own path, since an `O_PATH` descriptor is good for little else.
+    let own = format!("/proc/self/fd/{}", socket.as_raw_fd());
     // The pool is another user than the worker. The folder is closed to all others, and the name goes in a moment.
-    rustix::fs::chmod(name.as_str(), Mode::from_raw_mode(0o666)).map_err(|error| io("made connectable", error))?;
-    match connect(&name) {
+    rustix::fs::chmod(own.as_str(), Mode::from_raw_mode(0o666)).map_err(|error| io("made connectable", error))?;
+    match connect(&own) {
         // The queue of connections is full: it listens.
         Ok(()) | Err(Errno::AGAIN) => {}
         // Bound, and not yet listening; or left behind by another process of the worker's.
@@ -63,7 +78,7 @@ pub(crate) fn take(path: &Path) -> Result<Option<OwnedFd>, SocketError> {
         Err(Errno::PROTOTYPE) => return Err(SocketError::NoStream(path.into())),
         Err(error) => return Err(io("connected to", error)),
     }
-    match rustix::fs::unlink(path) {
+    match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(Some(socket)),
         Err(error) => Err(io("unlinked", error)),
     }
@@ -81,8 +96,12 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
+    fn own() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
     fn refusal(path: &Path) -> String {
-        let error = take(path).unwrap_err();
+        let error = take(path, own()).unwrap_err();
         assert!(!error.remedy().is_empty());
         error.to_string()
     }
@@ -91,13 +110,13 @@ mod tests {
     fn a_socket_is_taken_once_it_listens() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.sock");
-        assert!(take(&path).unwrap().is_none());
+        assert!(take(&path, own()).unwrap().is_none());
         let bound = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
         rustix::net::bind(&bound, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-        assert!(take(&path).unwrap().is_none());
+        assert!(take(&path, own()).unwrap().is_none());
         rustix::net::listen(&bound, 8).unwrap();
-        let socket = take(&path).unwrap().unwrap();
+        let socket = take(&path, own()).unwrap().unwrap();
         assert!(!path.exists());
         assert_eq!(rustix::fs::fstat(&socket).unwrap().st_mode & 0o777, 0o666);
         UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
@@ -130,6 +149,11 @@ mod tests {
         let path = folder.path().join("app.sock");
         let _listener = UnixListener::bind(&path).unwrap();
         std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
-        assert!(refusal(&path).ends_with("belongs to user 65534, not to the worker's user 0"));
+        assert!(refusal(&path).ends_with("app.sock belongs to user 65534, not to the worker's user 0"));
+        std::os::unix::fs::chown(folder.path(), Some(65534), None).unwrap();
+        let said = refusal(&path);
+        assert!(said.starts_with("the folder of the socket "), "{said}");
+        assert!(said.ends_with("belongs to user 65534, not to the worker's user 0"), "{said}");
+        assert!(take(&path, 65534).unwrap().is_some());
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Spawner {
 #[derive(Debug)]
 pub(crate) struct Basis {
     pub(crate) keeper: i32,
+    /// This process may become any user.
+    pub(crate) privileged: bool,
     /// This executable, when it is the demo app too: works wherever it lies and whatever became of its path.
     pub(crate) demo_app: Option<OwnedFd>,
 }
@@ -60,6 +62,15 @@ pub(crate) fn start(demo_app: DemoApp) -> Result<Spawner, StartupError> {
     // The keeper is this process's parent. Should it have ended already, the link says so in a moment.
     let keeper = nix::unistd::getppid().as_raw();
     leave_the_terminal();
+    let privileged = rustix::process::geteuid().is_root();
+    if privileged {
+        // What it holds for a moment, such as other users' sockets, is nobody's to look at. Programs that are
+        // executed start anew in this.
+        nix::sys::prctl::set_dumpable(false).map_err(|error| StartupError::System {
+            what: "this process can't be kept from being traced",
+            error: error.into(),
+        })?;
+    }
     let children = signals().map_err(|error| StartupError::System { what: "signals can't be set up", error })?;
     let demo_app = match demo_app {
         DemoApp::Absent => None,
@@ -72,7 +83,7 @@ pub(crate) fn start(demo_app: DemoApp) -> Result<Spawner, StartupError> {
     let mut link = Channel::new(link);
     link.send_hello()?;
     link.receive_hello()?;
-    Ok(Spawner { link, children, basis: Basis { keeper, demo_app } })
+    Ok(Spawner { link, children, basis: Basis { keeper, privileged, demo_app } })
 }
 
 fn take_link() -> Result<OwnedFd, StartupError> {

@@ -1,5 +1,6 @@
 //! When the keeper is gone: nothing of the pool is left behind.
 
+use crate::cgroup::Cgroups;
 use hatchery_protocol::mark;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
@@ -7,10 +8,26 @@ use std::time::{Duration, Instant};
 
 /// What can't be killed for so long hangs in the kernel.
 const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// Kills all that carries the mark of a worker of `pool`, until nothing does, and removes the runtime folder.
-pub(crate) fn sweep(pool: &str, folder: &Path) {
+/// Kills all that is in the pool's control group or carries the mark of a worker of `pool`, until nothing does, and
+/// removes the group and the runtime folder.
+pub(crate) fn sweep(pool: &str, folder: &Path, cgroups: &Cgroups) {
     let end = Instant::now() + PATIENCE;
+    let mut ended = cgroups.end_all();
+    kill_marked(pool, end);
+    while !ended && Instant::now() < end {
+        std::thread::sleep(PAUSE);
+        ended = cgroups.end_all();
+    }
+    if let Err(error) = std::fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        eprintln!("spawner: {} could not be removed: {error}", folder.display());
+    }
+}
+
+fn kill_marked(pool: &str, end: Instant) {
     // Twice, since what forks while it is looked for can be missed once.
     let mut clean = 0;
     while clean < 2 && Instant::now() < end {
@@ -19,11 +36,6 @@ pub(crate) fn sweep(pool: &str, folder: &Path) {
         for pid in marked.into_iter().filter_map(Pid::from_raw) {
             let _ = kill_process(pid, Signal::KILL);
         }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    if let Err(error) = std::fs::remove_dir_all(folder)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        eprintln!("spawner: {} could not be removed: {error}", folder.display());
+        std::thread::sleep(PAUSE);
     }
 }

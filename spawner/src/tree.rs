@@ -2,7 +2,7 @@
 
 use crate::tcp::Listener;
 use hatchery_protocol::mark;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What one process says of its place among the others.
@@ -10,7 +10,10 @@ use std::fmt;
 struct Process {
     pid: i32,
     parent: i32,
+    group: i32,
     session: i32,
+    /// It ended, and waits to be reaped.
+    ended: bool,
 }
 
 /// Who holds a socket, as far as this process may see.
@@ -33,25 +36,30 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The worker `pid`, its session, its descendants, and all that carries its mark.
+/// The worker `pid`, its group and session, all that carries its mark, and the descendants of these, as far as
+/// they have not ended. One pass over all processes, whose number is what it costs.
 pub(crate) fn of(pid: i32, mark: Option<&str>) -> BTreeSet<i32> {
-    let mut tree = family(pid, &processes());
-    tree.extend(mark.map(|mark| mark::processes(mark::WORKER, mark, false)).unwrap_or_default());
-    tree
+    let processes = processes();
+    let marked = |other: &Process| mark.is_some() && mark::of(other.pid, mark::WORKER).as_deref() == mark;
+    let alive: BTreeSet<i32> = processes.iter().filter(|other| !other.ended).map(|other| other.pid).collect();
+    family(pid, &processes, marked).intersection(&alive).copied().collect()
 }
 
-fn family(pid: i32, processes: &[Process]) -> BTreeSet<i32> {
-    let mut family: BTreeSet<i32> =
-        processes.iter().filter(|other| other.session == pid).map(|other| other.pid).collect();
-    family.insert(pid);
-    loop {
-        let children = processes.iter().filter(|other| family.contains(&other.parent) && !family.contains(&other.pid));
-        let children: Vec<i32> = children.map(|child| child.pid).collect();
-        if children.is_empty() {
-            return family;
-        }
-        family.extend(children);
+fn family(pid: i32, processes: &[Process], marked: impl Fn(&Process) -> bool) -> BTreeSet<i32> {
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for process in processes {
+        children.entry(process.parent).or_default().push(process.pid);
     }
+    let belongs = |other: &&Process| other.group == pid || other.session == pid || marked(other);
+    let mut waiting: Vec<i32> = processes.iter().filter(belongs).map(|other| other.pid).collect();
+    waiting.push(pid);
+    let mut family = BTreeSet::new();
+    while let Some(member) = waiting.pop() {
+        if family.insert(member) {
+            waiting.extend(children.get(&member).into_iter().flatten());
+        }
+    }
+    family
 }
 
 fn pids() -> Vec<i32> {
@@ -69,9 +77,10 @@ fn processes() -> Vec<Process> {
 /// Reads `/proc/PID/stat`. The name in it can contain anything, even parentheses.
 fn parse(pid: i32, stat: &str) -> Option<Process> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let session = fields.nth(1)?.parse().ok()?;
-    Some(Process { pid, parent, session })
+    let state = fields.next()?;
+    let mut number = || fields.next()?.parse().ok();
+    let (parent, group, session) = (number()?, number()?, number()?);
+    Some(Process { pid, parent, group, session, ended: matches!(state, "Z" | "X") })
 }
 
 /// The inodes of all sockets that these processes hold.
@@ -108,15 +117,16 @@ mod tests {
 
     #[test]
     fn a_process_is_read_whatever_its_name() {
-        let expected = Process { pid: 7, parent: 5, session: 3 };
+        let expected = Process { pid: 7, parent: 5, group: 4, session: 3, ended: false };
         assert_eq!(parse(7, "7 (a) R 9 (b) S 5 4 3 0 -1"), Some(expected));
+        assert_eq!(parse(7, "7 (a) Z 5 4 3"), Some(Process { ended: true, ..expected }));
         assert_eq!(parse(7, "7 (a"), None);
         assert_eq!(parse(7, "7 (a) S 5"), None);
     }
 
     #[test]
-    fn a_family_is_a_session_and_its_descendants() {
-        let process = |pid, parent, session| Process { pid, parent, session };
+    fn a_family_is_a_session_what_is_marked_and_their_descendants() {
+        let process = |pid, parent, session| Process { pid, parent, group: session, session, ended: false };
         let processes = [
             process(10, 1, 10),
             process(11, 10, 10),
@@ -126,7 +136,12 @@ mod tests {
             // Left its parent.
             process(14, 1, 10),
             process(20, 1, 20),
+            // Left all, and has a child of its own.
+            process(30, 1, 30),
+            process(31, 30, 31),
         ];
-        assert_eq!(family(10, &processes), [10, 11, 12, 13, 14].into());
+        assert_eq!(family(10, &processes, |_| false), [10, 11, 12, 13, 14].into());
+        assert_eq!(family(10, &processes, |other| other.pid == 30), [10, 11, 12, 13, 14, 30, 31].into());
+        assert_eq!(family(99, &processes, |_| false), [99].into());
     }
 }

@@ -11,6 +11,12 @@ pub(crate) enum Stage {
     Parent,
     Session,
     Descriptors,
+    /// One of the limits that are required.
+    Limit,
+    /// Joining the worker's control group.
+    ControlGroup,
+    /// Becoming the worker's user.
+    Identity,
     Directory,
     DeathSignal,
     Execute,
@@ -18,9 +24,20 @@ pub(crate) enum Stage {
 
 impl Stage {
     fn from(byte: u8) -> Option<Self> {
-        [Self::Fork, Self::Parent, Self::Session, Self::Descriptors, Self::Directory, Self::DeathSignal, Self::Execute]
-            .into_iter()
-            .find(|stage| *stage as u8 == byte)
+        [
+            Self::Fork,
+            Self::Parent,
+            Self::Session,
+            Self::Descriptors,
+            Self::Limit,
+            Self::ControlGroup,
+            Self::Identity,
+            Self::Directory,
+            Self::DeathSignal,
+            Self::Execute,
+        ]
+        .into_iter()
+        .find(|stage| *stage as u8 == byte)
     }
 }
 
@@ -29,14 +46,27 @@ impl Stage {
 pub(crate) enum Word {
     Pid(pid_t),
     Failed(Failure),
+    /// The limit with this number is not applied, and need not be.
+    Missed {
+        limit: usize,
+        errno: i32,
+    },
 }
+
+/// The limit of a `Missed` that is about the worker's control group, which it could not join.
+pub(crate) const CONTROL_GROUP: u8 = u8::MAX;
+
+/// The first byte of each kind of word.
+pub(crate) const PID: u8 = 0;
+pub(crate) const FAILED: u8 = 1;
+pub(crate) const MISSED: u8 = 2;
 
 /// Why there is no worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) stage: Stage,
     pub(crate) errno: i32,
-    /// Which of the candidates, or of the levels of the directory, it is about.
+    /// Which of the candidates, of the levels of the directory, or of the limits it is about.
     pub(crate) index: usize,
     /// The mode of what is there; 0: nothing is.
     pub(crate) mode: u32,
@@ -54,14 +84,17 @@ pub(crate) const WORD: usize = HEADER + HEAD;
 impl Word {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes {
-            [0, pid @ ..] => Some(Self::Pid(pid_t::from_ne_bytes(pid.try_into().ok()?))),
-            [1, stage, i0, i1, e0, e1, e2, e3, m0, m1, m2, m3, head @ ..] => Some(Self::Failed(Failure {
+            [PID, pid @ ..] => Some(Self::Pid(pid_t::from_ne_bytes(pid.try_into().ok()?))),
+            [FAILED, stage, i0, i1, e0, e1, e2, e3, m0, m1, m2, m3, head @ ..] => Some(Self::Failed(Failure {
                 stage: Stage::from(*stage)?,
                 index: usize::from(u16::from_ne_bytes([*i0, *i1])),
                 errno: i32::from_ne_bytes([*e0, *e1, *e2, *e3]),
                 mode: u32::from_ne_bytes([*m0, *m1, *m2, *m3]),
                 head: head.to_vec(),
             })),
+            [MISSED, limit, errno @ ..] => {
+                Some(Self::Missed { limit: usize::from(*limit), errno: i32::from_ne_bytes(errno.try_into().ok()?) })
+            }
             _ => None,
         }
     }
@@ -81,12 +114,22 @@ mod tests {
         bytes.extend(b"#!");
         let failure = Failure { stage: Stage::Directory, errno: 13, index: 3, mode: 0o040_700, head: b"#!".to_vec() };
         assert_eq!(Word::decode(&bytes), Some(Word::Failed(failure)));
+        let mut bytes = vec![MISSED, 4];
+        bytes.extend(13_i32.to_ne_bytes());
+        assert_eq!(Word::decode(&bytes), Some(Word::Missed { limit: 4, errno: 13 }));
     }
 
     #[test]
     fn other_bytes_are_no_words() {
-        for bytes in [&b""[..], &[0], &[0, 1, 2], &[2, 0, 0, 0, 0], &[1, 0, 0], &[1, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
-        {
+        for bytes in [
+            &b""[..],
+            &[0],
+            &[0, 1, 2],
+            &[2, 0, 0, 0, 0],
+            &[3, 0, 0, 0, 0, 0],
+            &[1, 0, 0],
+            &[1, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ] {
             assert_eq!(Word::decode(bytes), None, "{bytes:?}");
         }
     }

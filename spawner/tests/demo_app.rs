@@ -3,9 +3,10 @@
 //! This program is keeper, spawner and demo app in turn, as the `hatchery` executable is.
 
 use hatchery_protocol::channel::Channel;
+use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::link::{AppNumber, FromSpawner, LaunchPlan, ToSpawner, WorkerNumber};
 use hatchery_protocol::options::{AppOptions, Start};
-use hatchery_protocol::{mark, packet};
+use hatchery_protocol::{mark, memfd, packet};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -51,8 +52,8 @@ fn the_demo_app_starts_though_its_executable_is_gone() {
     let pool = format!("demo{}", std::process::id());
     let folder = base.path().join("runtime").as_os_str().as_bytes().to_vec();
     let begin = ToSpawner::Begin { pool: pool.clone(), folder, reserved: Vec::new(), pool_user: None };
-    let config = hatchery_protocol::memfd::write(&hatchery_protocol::config::PoolConfig::default()).unwrap();
-    link.send_with(&begin, &[std::os::fd::AsFd::as_fd(&config)]).unwrap();
+    let config = memfd::write(&PoolConfig { trust_clients: true, ..PoolConfig::default() }).unwrap();
+    link.send_with(&begin, &[config.as_fd()]).unwrap();
     let plan = inspected(&mut link);
     let output = output_of(&mut link, &base, &pool, plan);
     assert_eq!(output, "hatchery demo-app in /\n");

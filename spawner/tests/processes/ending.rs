@@ -102,7 +102,9 @@ fn hostile_bytes_end_the_link() {
         |keeper| keeper.link().send_packet(b"GET / HTTP/1.1", &[]).unwrap(),
         "does not speak Hatchery's protocol",
     );
-    link_ends(|keeper| keeper.link().send_packet(b"Hy\x01\x00\x01\xff\xff\xff", &[]).unwrap(), "malformed");
+    let mut malformed = b"Hy\0\0\x01\xff\xff\xff".to_vec();
+    malformed[2..4].copy_from_slice(&hatchery_protocol::WIRE.to_le_bytes());
+    link_ends(|keeper| keeper.link().send_packet(&malformed, &[]).unwrap(), "malformed");
     link_ends(|keeper| keeper.link().send_packet(b"Hy\x63\x00\x01", &[]).unwrap(), "wire version 99");
     link_ends(|keeper| keeper.link().send_packet(&vec![b'H'; codec::MAX_PACKET + 1], &[]).unwrap(), "truncated");
     link_ends(|keeper| keeper.link().send_hello().unwrap(), "out of turn");
@@ -186,6 +188,6 @@ fn a_second_spawn_and_a_foreign_mark_end_the_link() {
         keeper.ask(&plan, None);
     };
     link_ends(foreign, "Spawn with the mark of another pool");
-    let nowhere = |keeper: &mut Keeper| keeper.send(&ToSpawner::Begin { pool: "p".into(), folder: b"/".to_vec() });
+    let nowhere = |keeper: &mut Keeper| keeper.begin_in("p".into(), b"/".to_vec());
     link_ends(nowhere, "Begin without a pool or its folder");
 }

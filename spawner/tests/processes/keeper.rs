@@ -2,16 +2,19 @@
 
 use hatchery_protocol::channel::Channel;
 use hatchery_protocol::client::SessionProtocol;
+use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::link::{
-    AppNumber, FromSpawner, LaunchPlan, Listen, Place, Program, ReadyBy, ToSpawner, WorkerNumber,
+    AppNumber, FromSpawner, LaunchPlan, Limits, Listen, Place, Program, ReadyBy, ToSpawner, WorkerNumber,
 };
 use hatchery_protocol::options::AppOptions;
-use hatchery_protocol::packet;
 use hatchery_protocol::report::SpawnReport;
+use hatchery_protocol::{memfd, packet};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +39,9 @@ pub(crate) struct Keeper {
     pub(crate) spawner: Child,
     pub(crate) pool: String,
     pub(crate) base: tempfile::TempDir,
+    pub(crate) config: PoolConfig,
+    pub(crate) reserved: Vec<u32>,
+    pub(crate) pool_user: Option<u32>,
 }
 
 /// A worker that was started, as far as its keeper knows.
@@ -43,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) number: WorkerNumber,
     pub(crate) pid: i32,
     pub(crate) place: Option<Place>,
+    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) missed: Vec<String>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) listener: UnixListener,
@@ -60,9 +68,22 @@ impl Keeper {
         keeper
     }
 
+    /// With a spawner that was told `Begin` with this configuration.
+    pub(crate) fn start_configured(config: PoolConfig) -> Self {
+        let mut keeper = Self::start_silent(&[], Stdio::inherit());
+        keeper.config = config;
+        keeper.begin();
+        keeper
+    }
+
     pub(crate) fn begin(&mut self) {
-        let (pool, folder) = (self.pool.clone(), self.runtime().as_os_str().as_bytes().to_vec());
-        self.send(&ToSpawner::Begin { pool, folder });
+        self.begin_in(self.pool.clone(), self.runtime().as_os_str().as_bytes().to_vec());
+    }
+
+    pub(crate) fn begin_in(&mut self, pool: String, folder: Vec<u8>) {
+        let config = memfd::write(&self.config).unwrap();
+        let begin = ToSpawner::Begin { pool, folder, reserved: self.reserved.clone(), pool_user: self.pool_user };
+        self.link().send_with(&begin, &[config.as_fd()]).unwrap();
     }
 
     /// With a spawner that was greeted, and told nothing.
@@ -74,8 +95,7 @@ impl Keeper {
 
     /// With a spawner that runs as a user without rights; `None` if this one may not make such a process.
     pub(crate) fn start_as_nobody() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can start a process of another user");
+        if !is_root("a process of another user") {
             return None;
         }
         let (ours, theirs) = packet::pair().unwrap();
@@ -91,9 +111,13 @@ impl Keeper {
         link.send_hello().unwrap();
         link.receive_hello().unwrap();
         let base = tempfile::tempdir().unwrap();
+        // Workers of other users come by here.
+        std::fs::set_permissions(base.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let pool = format!("test{}x{}", std::process::id(), next());
         std::fs::create_dir(base.path().join("runtime")).unwrap();
-        Self { link: Some(link), spawner, pool, base }
+        // As in a pool without privileges, so that tests say their wishes in one way.
+        let config = PoolConfig { trust_clients: true, ..PoolConfig::default() };
+        Self { link: Some(link), spawner, pool, base, config, reserved: Vec::new(), pool_user: None }
     }
 
     pub(crate) fn runtime(&self) -> PathBuf {
@@ -165,7 +189,7 @@ impl Keeper {
         // As the core's are.
         listener.set_nonblocking(true).unwrap();
         self.link().send_with(&message, &descriptors).unwrap();
-        Worker { number, pid: 0, place: None, stdout, stderr, listener }
+        Worker { number, pid: 0, place: None, cgroup: None, missed: Vec::new(), stdout, stderr, listener }
     }
 
     pub(crate) fn spawn(&mut self, plan: &LaunchPlan) -> Worker {
@@ -175,9 +199,11 @@ impl Keeper {
     pub(crate) fn spawn_as(&mut self, plan: &LaunchPlan, number: WorkerNumber) -> Worker {
         let mut worker = self.ask_as(plan, None, number);
         match self.receive().0 {
-            FromSpawner::Started { worker: number, pid, place } if number == worker.number => {
+            FromSpawner::Started { worker: number, pid, place, cgroup, missed } if number == worker.number => {
                 worker.pid = pid;
                 worker.place = place;
+                worker.cgroup = cgroup.map(|path| PathBuf::from(OsString::from_vec(path)));
+                worker.missed = missed;
                 worker
             }
             other => panic!("{other:?}"),
@@ -214,6 +240,9 @@ impl Keeper {
             environment: "production".into(),
             env: Vec::new(),
             start_timeout: PATIENCE,
+            identity: None,
+            limits: Limits::default(),
+            dump_signal: 0,
         }
     }
 
@@ -245,6 +274,21 @@ fn command_at_3(link: OwnedFd) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$0\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_spawner")]).stdin(link);
     command
+}
+
+/// Whether this process may do what only root can; if not, says loudly what is skipped, and fails where all must
+/// run.
+pub(crate) fn is_root(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip(&format!("{what}: only root can"));
+    }
+    root
+}
+
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("HATCHERY_CI").is_none(), "CI demands what can't be tested here: {why}");
+    eprintln!("SKIPPED {why}");
 }
 
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {

@@ -7,7 +7,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "a start that fails is told to everybody who waits, and nothing is left",
         behaviours: &[62],
         starts: Starts::ByHand,
-        set: |settings| settings.max = number(1),
+        set: |settings| (settings.max, settings.defaults.breaker_failures) = (number(1), None),
         story: "
             get A as s1
             get A as s2

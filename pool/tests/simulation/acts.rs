@@ -1,9 +1,10 @@
 //! What clients, operators and fate do while faults are on.
 
 use crate::books::{Checked, Use};
+use crate::knobs::AppKnobs;
 use crate::world::World;
 use hatchery_pool::{
-    ClientId, Close, ConnectionId, Event, Exit, ReportId, Request, RestartMode, SessionId, Time, Wanted, WorkerId,
+    ClientId, Close, ConnectionId, Event, Exit, ReportId, Request, RestartMode, SessionId, Time, WorkerId,
 };
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -80,9 +81,33 @@ impl World {
 
     fn crash_one(&mut self) -> Checked {
         if let Some(worker) = self.random.pick(&self.running()) {
-            self.end_process(worker, Duration::ZERO, Exit::Signal(11));
+            let exit = self.exit();
+            self.end_process(worker, Duration::ZERO, exit);
         }
         Ok(())
+    }
+
+    /// How a process ends that nobody told to: by itself, or by somebody else's hand.
+    pub(crate) fn exit(&mut self) -> Exit {
+        match self.random.number(0..=9) {
+            0..=3 => Exit::Signal(11),
+            4 => Exit::Status(0),
+            5 | 6 => Exit::Status(1),
+            7 => Exit::OutOfMemory,
+            8 => Exit::Signal(9),
+            _ => Exit::Signal(15),
+        }
+    }
+
+    /// The operator's configuration.
+    pub(crate) fn configure(&mut self) -> Checked {
+        if self.knobs.registered {
+            for app in self.knobs.apps.clone() {
+                let settings = app.settings(&self.knobs.settings.defaults);
+                self.tell(Event::Added { request: None, root: app.root, settings })?;
+            }
+        }
+        self.tell(Event::Configured)
     }
 
     /// What is stale, foreign or not built yet: the pool is told all the same.
@@ -116,7 +141,7 @@ impl World {
                 self.tell(Event::FilesChanged { app })
             }
             _ => {
-                self.tell(Event::Sampled { worker, memory_bytes: far })?;
+                self.tell(Event::Sampled { worker, resident_bytes: far })?;
                 self.tell(Event::Pinged { worker, alive: false })?;
                 self.tell(Event::Restart { request: None, root, mode: RestartMode::Graceful })?;
                 self.tell(Event::Reloaded { settings: Box::new(self.knobs.settings.clone()) })
@@ -141,7 +166,7 @@ impl World {
                 Event::SetMaxIdleTime { request, max_idle }
             }
             6 => {
-                let mut settings = app.wanted.applied_to(&self.machine.pool.settings().defaults);
+                let mut settings = app.settings(&self.machine.pool.settings().defaults);
                 if self.random.percent(10) {
                     settings.max_queue += 1;
                 }
@@ -175,10 +200,14 @@ impl World {
 
     /// One app is asked for over and over.
     pub(crate) fn hog(&mut self) -> Checked {
-        let Some(client) = self.random.pick(&self.clients) else { return Ok(()) };
         let app = self.knobs.apps[0].clone();
+        self.ask_for(&app)
+    }
+
+    pub(crate) fn ask_for(&mut self, app: &AppKnobs) -> Checked {
+        let Some(client) = self.random.pick(&self.clients) else { return Ok(()) };
         let request = self.new_request(client);
-        self.tell(Event::Asked { request, root: app.root, wanted: Wanted { ..app.wanted }, key: None })
+        self.tell(Event::Asked { request, root: app.root.clone(), wanted: app.wanted.clone(), key: None })
     }
 
     pub(crate) fn run_until(&mut self, until: Time) -> Checked {

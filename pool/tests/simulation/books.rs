@@ -1,12 +1,16 @@
 //! Books of our own, kept from what is said alone: what the pool was told and what it ordered. They know
 //! nothing of how it decides, only what may never happen.
 
+mod breaker;
 mod judge;
+mod life;
+
+use breaker::Broken;
 
 use crate::knobs::{AppKnobs, Knobs};
 use hatchery_pool::{
-    AppId, ClientId, Close, ConnectFailure, ConnectionId, Event, Generation, Request, SessionId, Settings, Time,
-    WorkerId,
+    AppId, AppSettings, ClientId, Close, ConnectFailure, ConnectionId, Event, Generation, Request, SessionId, Settings,
+    Time, WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -19,14 +23,16 @@ pub(crate) struct Worker {
     root: Vec<u8>,
     pub(crate) phase: Phase,
     started: Time,
-    slots: Option<u32>,
+    ready: Time,
+    slots: u32,
+    unlimited: bool,
     /// When its drain time is up.
     drain_by: Option<Time>,
     /// Its backlog was full; it may be left alone until then.
     full_until: Time,
-    killed: bool,
     /// When it became ready, or its last session ended.
     idle_since: Time,
+    life: life::Life,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,10 @@ pub(crate) struct Connection {
     pub(crate) session: SessionId,
     pub(crate) state: Use,
     made_for: Option<(Request, Open)>,
+    /// When the session on it began.
+    began: Time,
+    /// When it has had its time.
+    until: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +82,8 @@ pub(crate) struct Books {
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) open: BTreeMap<Request, Open>,
-    reconnects: BTreeMap<Request, (SessionId, Open)>,
+    /// With when their session began.
+    reconnects: BTreeMap<Request, (SessionId, Open, Time)>,
     /// Questions with a number that was open already.
     doubled: BTreeSet<Request>,
     /// Orders that wait for their answer.
@@ -84,6 +95,11 @@ pub(crate) struct Books {
     last: (WorkerId, ConnectionId, SessionId),
     ending: bool,
     pub(crate) ended: bool,
+    /// The app of a worker that has become ready in this step, and replaced nobody yet.
+    succeeds: Option<AppId>,
+    /// What has to be recorded in this step.
+    to_record: Option<life::Expected>,
+    broken: BTreeMap<Vec<u8>, Broken>,
 }
 
 impl Books {
@@ -106,10 +122,30 @@ impl Books {
             last: (WorkerId(0), ConnectionId(0), SessionId(0)),
             ending: false,
             ended: false,
+            succeeds: None,
+            to_record: None,
+            broken: BTreeMap::new(),
         }
     }
 
+    /// The limits of an app that no order changes.
+    fn limits(&self, root: &[u8]) -> AppSettings {
+        self.roots[root].settings(&self.settings.defaults)
+    }
+
+    /// How many workers an app may have.
+    pub(crate) fn limit_of(&self, root: &[u8]) -> Option<u32> {
+        self.roots[root].wanted.max_per_app.or(self.max_per_app).map(NonZeroU32::get)
+    }
+
+    /// Whether an app has a worker that serves.
+    pub(crate) fn serves(&self, root: &[u8]) -> bool {
+        self.workers.values().any(|worker| worker.root == root && worker.phase == Phase::Serving)
+    }
+
     pub(crate) fn told(&mut self, event: &Event, now: Time) {
+        self.told_of_failures(event, now);
+        self.told_of_life(event, now);
         match event {
             Event::Asked { request, root, .. } => {
                 self.arrivals += 1;
@@ -126,17 +162,21 @@ impl Books {
             Event::Closed { client, session, how } => self.closed(*client, *session, *how, now),
             Event::Reconnected { request, session } => {
                 self.arrivals += 1;
-                let root = self.session(*session).and_then(|id| self.workers.get(&self.connections[&id].worker));
-                let root = root.map(|worker| worker.root.clone()).unwrap_or_default();
-                self.reconnects.insert(*request, (*session, Open { root, arrival: self.arrivals }));
+                let (root, began) = self.session(*session).map_or((Vec::new(), now), |id| {
+                    let connection = &self.connections[&id];
+                    (self.workers[&connection.worker].root.clone(), connection.began)
+                });
+                self.reconnects.insert(*request, (*session, Open { root, arrival: self.arrivals }, began));
             }
             Event::ClientGone { client } => self.client_gone(*client),
             Event::Inspected { app, generation, .. } | Event::InspectFailed { app, generation, .. } => {
                 self.inspections.remove(&(*app, *generation));
             }
             Event::Ready { worker } => {
-                if let Some(worker) = self.workers.get_mut(worker).filter(|worker| worker.phase == Phase::Starting) {
-                    (worker.phase, worker.idle_since) = (Phase::Serving, now);
+                let starting = |worker: &&mut Worker| worker.phase == Phase::Starting && !worker.life.is_doomed();
+                if let Some(worker) = self.workers.get_mut(worker).filter(starting) {
+                    (worker.phase, worker.idle_since, worker.ready) = (Phase::Serving, now, now);
+                    self.succeeds = Some(worker.app);
                 }
             }
             Event::SpawnFailed { worker, gone: true, .. } => {

@@ -2,9 +2,10 @@
 
 use crate::books::{Checked, Use};
 use crate::kinds::Tally;
+use crate::knobs::AppKnobs;
 use crate::planted::Bug;
 use crate::world::World;
-use hatchery_pool::{Event, Request, Time, WorkerState};
+use hatchery_pool::{AppSnapshot, Event, Request, Time, WorkerId, WorkerState};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Result<Shown, String> {
 }
 
 fn live(world: &mut World) -> Checked {
+    world.configure()?;
     suffer(world)?;
     if world.random.percent(15) {
         return end(world);
@@ -69,7 +71,8 @@ fn heal(world: &mut World) -> Checked {
         }
         go_on(world, false)?;
     }
-    Ok(())
+    renew(world)?;
+    restore(world)
 }
 
 fn go_on(world: &mut World, hogged: bool) -> Checked {
@@ -81,32 +84,91 @@ fn go_on(world: &mut World, hogged: bool) -> Checked {
     world.close_one()
 }
 
-/// Every client is gone and every app idle past its time: bookkeeping returns to zero.
+/// Every worker that has done enough is replaced, or leaves.
+fn renew(world: &mut World) -> Checked {
+    let spent: BTreeSet<WorkerId> = world.books.spent().into_iter().collect();
+    // A replacement that failed, or a breaker that opened, may have put it off for five minutes.
+    let bound = world.now + Duration::from_secs(330) + Duration::from_secs(30) * spent.len() as u32;
+    while world.books.spent().iter().any(|worker| spent.contains(worker)) {
+        if world.now > bound {
+            let left = world.machine.pool.snapshot(world.now);
+            return Err(format!("{spent:?} are not replaced (invariant 11): {left:?}"));
+        }
+        if world.random.percent(20) {
+            world.ask()?;
+        }
+        go_on(world, false)?;
+    }
+    Ok(())
+}
+
+/// Every app that is asked for has as many workers as it shall have at least, or there is no room for them.
+fn restore(world: &mut World) -> Checked {
+    for app in world.knobs.apps.clone() {
+        let bound = world.now + Duration::from_secs(400);
+        world.ask_for(&app)?;
+        while !world.books.open.is_empty() || !world.sessions(Use::Open).is_empty() {
+            if world.now > bound {
+                return Err(format!("not answered (invariant 4): {:?}", world.books.open));
+            }
+            go_on(world, false)?;
+        }
+        while let Some(short) = shortage(world, &app) {
+            if world.now > bound {
+                return Err(format!("fewer workers than are to be kept (invariant 17): {short:?}"));
+            }
+            let next = world.now + Duration::from_millis(100);
+            world.run_until(next)?;
+        }
+    }
+    Ok(())
+}
+
+/// An app with fewer workers than it shall have, though there is room.
+fn shortage(world: &World, app: &AppKnobs) -> Option<AppSnapshot> {
+    let seen = world.machine.pool.snapshot(world.now);
+    let full = seen.count >= seen.max;
+    let found = seen.apps.into_iter().find(|seen| seen.root == app.root && seen.disabled.is_none())?;
+    let stays = |state| matches!(state, WorkerState::Starting | WorkerState::Ready | WorkerState::Busy);
+    let live = found.workers.iter().filter(|worker| stays(worker.state)).count() as u32;
+    let limit = world.books.limit_of(&app.root).unwrap_or(u32::MAX);
+    (!full && live < app.wanted.min.unwrap_or(0).min(limit) && found.served > 0).then_some(found)
+}
+
+/// Every client is gone and every app idle past its time: bookkeeping returns to zero, but for workers that are kept,
+/// and what is remembered of broken apps, for a while.
 fn empty(world: &mut World) -> Checked {
     for client in std::mem::take(&mut world.clients) {
         world.tell(Event::ClientGone { client })?;
     }
     world.tell(Event::SetMaxIdleTime { request: None, max_idle: Some(Duration::from_secs(1)) })?;
-    let bound = world.now + Duration::from_secs(600);
-    while !world.is_quiet() {
-        if world.now > bound {
-            return Err("not quiet within ten minutes (invariant 9)".into());
+    let bound = world.now + Duration::from_secs(700);
+    loop {
+        world.run_until(world.now + Duration::from_secs(1))?;
+        match left_over(world) {
+            Ok(()) => return Ok(()),
+            Err(left) if world.now > bound => return Err(left),
+            Err(_) => {}
         }
-        world.advance(bound)?;
     }
+}
+
+/// Workers that are kept come and go with their age; at some moment nothing else is left.
+fn left_over(world: &World) -> Checked {
     let left = world.machine.pool.snapshot(world.now);
     for app in &left.apps {
         let min = world.knobs.apps.iter().find(|knobs| knobs.root == app.root).and_then(|knobs| knobs.wanted.min);
         let min = min.unwrap_or(0);
         let quiet = app.workers.iter().all(|worker| worker.state == WorkerState::Ready && worker.leases == 0);
-        if !quiet || app.workers.len() > min as usize || (min == 0 && !app.registered) {
+        if !quiet || app.workers.len() > min as usize || (app.workers.is_empty() && !app.registered) {
             return Err(format!("left over (invariant 9): {app:?}"));
         }
     }
     if left.waiting > 0 || !world.books.connections.is_empty() {
         return Err(format!("left over (invariant 9): {left:?}"));
     }
-    Ok(())
+    let kept = left.count > 0;
+    if kept || world.is_quiet() { Ok(()) } else { Err("something is left to do (invariant 9)".into()) }
 }
 
 /// The pool is told to go.

@@ -1,6 +1,7 @@
 //! What may never be ordered, and never be so after a step. The numbers are those of the invariants in
 //! `docs/architecture.md`.
 
+use super::life::Life;
 use super::{Books, Checked, Connection, Phase, Use, Worker};
 use hatchery_pool::{
     Answer, AppId, Concurrency, ConnectionId, Effect, Notice, Path, Refusal, Request, SessionId, StopReason, Time,
@@ -21,13 +22,15 @@ impl Books {
         let harmless =
             matches!(effect, Effect::Refuse { .. } | Effect::Answer { .. } | Effect::Notice(_) | Effect::Forget { .. });
         ensure!(!self.ended || harmless, "{effect:?} after the end");
+        self.ordered_for_life(effect, now)?;
+        self.ordered_for_failures(effect, now)?;
         match effect {
             Effect::Inspect { app, generation } => {
                 ensure!(self.inspections.insert((*app, *generation)), "{app} is inspected twice at a time");
             }
             Effect::Spawn { app, worker, .. } => self.spawned(*app, *worker, now)?,
             Effect::Grant { request, session, worker, connection, path } => {
-                self.granted(*request, *session, *worker, *connection, *path)?;
+                self.granted(*request, *session, *worker, *connection, *path, now)?;
             }
             Effect::Refuse { request, refusal } => self.refused(*request, refusal)?,
             Effect::Answer { request, answer } => {
@@ -50,7 +53,7 @@ impl Books {
                 // A reconnected session drops its dead connection without having ended.
                 let over = ended.is_some_and(|ended| match ended.state {
                     Use::Over => true,
-                    Use::Open => self.reconnects.values().any(|&(session, _)| session == ended.session),
+                    Use::Open => self.reconnects.values().any(|&(session, ..)| session == ended.session),
                     // A kind of connection that never stays.
                     Use::Parked => true,
                     Use::Abandoned | Use::Lingering => false,
@@ -72,13 +75,10 @@ impl Books {
                 (worker.phase, worker.drain_by) = (Phase::Draining, Some(by));
             }
             Effect::Stop { worker, why } => self.stopped(*worker, *why, now)?,
-            Effect::Kill { worker, .. } => {
-                let Some(worker) = self.workers.get_mut(worker).filter(|worker| !worker.killed) else {
-                    return Err(format!("{worker} is killed twice or does not exist"));
-                };
-                (worker.phase, worker.killed) = (Phase::Leaving, true);
-            }
             Effect::Forget { app, .. } => self.forgotten(*app)?,
+            Effect::Notice(Notice::RecyclingPaused { app, .. } | Notice::MinPaused { app }) => {
+                ensure!(self.apps.contains_key(app), "{app} pauses and is not known");
+            }
             Effect::Ended => {
                 ensure!(self.ending && self.workers.is_empty(), "ended with workers");
                 self.ended = true;
@@ -105,7 +105,7 @@ impl Books {
         Ok(())
     }
 
-    fn live(&self, app: AppId) -> impl Iterator<Item = &Worker> {
+    pub(super) fn live(&self, app: AppId) -> impl Iterator<Item = &Worker> {
         let of_app = self.workers.values().filter(move |worker| worker.app == app);
         of_app.filter(|worker| matches!(worker.phase, Phase::Starting | Phase::Serving))
     }
@@ -113,23 +113,30 @@ impl Books {
     fn spawned(&mut self, app: AppId, id: WorkerId, now: Time) -> Checked {
         let Some(root) = self.apps.get(&app).cloned() else { return Err(format!("{app} starts and is not known")) };
         let knobs = &self.roots[&root];
-        let max = self.settings.max.get() as usize;
-        ensure!(self.workers.len() < max, "{id} is started above max {max} (invariant 1)");
+        let (max, surge) = (self.settings.max.get() as usize, self.settings.surge as usize);
         let limit = knobs.wanted.max_per_app.or(self.max_per_app).map_or(usize::MAX, |limit| limit.get() as usize);
         let of_app = self.workers.values().filter(|worker| worker.app == app).count();
-        ensure!(of_app < limit, "{id} is started above its app's limit {limit} (invariant 1)");
+        // Only who is to be replaced makes room that isn't there.
+        let extra = self.workers.len() >= max || of_app >= limit;
+        let surge = if self.may_replace(app) { surge } else { 0 };
+        let within = self.workers.len() < max + surge && of_app < limit.saturating_add(surge);
+        ensure!(
+            within,
+            "{id} is started above max {max} or its app's limit {limit}, surge {surge} (invariants 1 and 10)"
+        );
         let staffed = self.live(app).next().is_some();
         let mut starts = 0;
-        for worker in self.workers.values().filter(|worker| worker.phase == Phase::Starting) {
+        for worker in self.workers.values().filter(|worker| worker.is_starting() && !worker.was_told_to_leave()) {
             starts += u32::from(staffed || worker.started + self.settings.fair_wait > now);
         }
         ensure!(starts < self.settings.max_starting.get(), "{id} is one start too many at a time");
         ensure!(id > self.last.0 && !self.ending, "{id} is used again, or started at the end");
         self.last.0 = id;
-        let slots = match knobs.concurrency() {
-            Concurrency::Limited(limit) => Some(limit.get()),
-            Concurrency::Unlimited => None,
+        let (slots, unlimited) = match knobs.concurrency() {
+            Concurrency::Limited(limit) => (limit.get(), false),
+            Concurrency::Unlimited => (self.settings.max_sessions.get(), true),
         };
+        let life = Life::new(now + self.settings.defaults.start_timeout, extra);
         let phase = Phase::Starting;
         let worker = Worker {
             app,
@@ -137,20 +144,30 @@ impl Books {
             phase,
             started: now,
             slots,
+            unlimited,
             drain_by: None,
             full_until: Time::ZERO,
-            killed: false,
+            ready: now,
             idle_since: now,
+            life,
         };
         self.workers.insert(id, worker);
         Ok(())
     }
 
-    fn granted(&mut self, request: Request, session: SessionId, to: WorkerId, id: ConnectionId, path: Path) -> Checked {
+    fn granted(
+        &mut self,
+        request: Request,
+        session: SessionId,
+        to: WorkerId,
+        id: ConnectionId,
+        path: Path,
+        now: Time,
+    ) -> Checked {
         let client = request.client;
-        let (open, again) = match (self.open.remove(&request), self.reconnects.remove(&request)) {
-            (Some(open), None) => (open, None),
-            (None, Some((session, open))) => (open, Some(session)),
+        let (open, again, began) = match (self.open.remove(&request), self.reconnects.remove(&request)) {
+            (Some(open), None) => (open, None, now),
+            (None, Some((session, open, began))) => (open, Some(session), began),
             _ => return Err(format!("{request} is granted and not open (invariant 5)")),
         };
         let Some(worker) = self.workers.get(&to) else { return Err(format!("a session at {to}, which is gone")) };
@@ -171,12 +188,14 @@ impl Books {
             );
             self.last.2 = session;
         }
+        let until = self.limits(&open.root).max_request_time.map(|time| began + time);
         match path {
             Path::Fresh => {
                 ensure!(id > self.last.1, "{id} is used again");
                 self.last.1 = id;
                 let made_for = Some((request, open));
-                self.connections.insert(id, Connection { client, worker: to, session, state: Use::Open, made_for });
+                self.connections
+                    .insert(id, Connection { client, worker: to, session, state: Use::Open, made_for, began, until });
             }
             Path::Parked => {
                 let parked = self.connections.get_mut(&id);
@@ -184,6 +203,7 @@ impl Books {
                     parked.filter(|parked| (parked.client, parked.worker, parked.state) == (client, to, Use::Parked));
                 let Some(parked) = parked else { return Err(format!("{id} is not parked by {client} at {to}")) };
                 (parked.session, parked.state, parked.made_for) = (session, Use::Open, None);
+                (parked.began, parked.until) = (began, until);
             }
         }
         Ok(())
@@ -209,6 +229,11 @@ impl Books {
             return Err(format!("{id} is stopped twice or does not exist"));
         };
         worker.phase = Phase::Leaving;
+        let by = match why {
+            StopReason::Evicted | StopReason::StartUnneeded => self.settings.evict_timeout,
+            _ => self.settings.defaults.stop_timeout,
+        };
+        worker.life.kill_by(now + by);
         let idle = self.roots[&worker.root].wanted.max_idle.unwrap_or(self.max_idle);
         let enough = idle.is_some_and(|idle| !idle.is_zero() && worker.idle_since + idle <= now);
         ensure!(why != StopReason::Idle || enough, "{id} is stopped as idle since {}", worker.idle_since);
@@ -218,16 +243,22 @@ impl Books {
     fn forgotten(&mut self, app: AppId) -> Checked {
         ensure!(self.workers.values().all(|worker| worker.app != app), "{app} is forgotten with workers");
         let Some(root) = self.apps.remove(&app) else { return Err(format!("{app} is forgotten twice")) };
+        self.broken.remove(&root);
         ensure!(self.open.values().all(|open| open.root != root), "{app} is forgotten with waiters");
         Ok(())
     }
 
     /// What holds after each step.
-    pub(crate) fn check(&self, now: Time, ticked: bool) -> Checked {
+    pub(crate) fn check(&mut self, now: Time, ticked: bool) -> Checked {
+        self.succeeds = None;
+        self.check_lives(now, ticked)?;
+        self.check_failures(now)?;
         let mut taken: BTreeMap<WorkerId, (u32, u32)> = BTreeMap::new();
         for (id, connection) in &self.connections {
             let worker = self.workers.contains_key(&connection.worker);
             ensure!(worker, "{id} outlives its worker (invariant 8)");
+            let overdue = connection.state == Use::Open && connection.until.is_some_and(|until| until <= now);
+            ensure!(!(ticked && overdue), "{} lasts longer than it may (invariant 12)", connection.session);
             let at = taken.entry(connection.worker).or_default();
             match connection.state {
                 Use::Open | Use::Lingering => at.0 += 1,
@@ -240,15 +271,18 @@ impl Books {
         let waited_for: BTreeSet<&[u8]> = self.open.values().map(|open| open.root.as_slice()).collect();
         for (id, worker) in &self.workers {
             let (sessions, leases) = taken.get(id).copied().unwrap_or_default();
-            let slots = worker.slots.unwrap_or(u32::MAX);
-            ensure!(sessions + leases <= slots, "{id} has {sessions} sessions, {leases} leases (invariant 2)");
-            let stays = matches!(worker.phase, Phase::Starting | Phase::Serving);
+            let (slots, pinged) = (worker.slots, u32::from(worker.life.is_pinged()));
+            ensure!(
+                sessions + leases + pinged <= slots,
+                "{id} has {sessions} sessions, {leases} leases, {pinged} ping of {slots} slots (invariant 2)"
+            );
+            let stays = matches!(worker.phase, Phase::Starting | Phase::Serving) && !worker.was_told_to_leave();
             ensure!(!stays || !self.sent_away.contains(id), "{id} was sent away and is {:?}", worker.phase);
-            ensure!(worker.slots.is_some() || leases <= 64, "{id} has {leases} leases (invariant 2)");
+            ensure!(!worker.unlimited || leases <= 64, "{id} has {leases} leases (invariant 2)");
             ensure!(worker.phase != Phase::Draining || sessions > 0, "{id} drains with no session (invariant 7)");
             let overdue = worker.phase == Phase::Draining && worker.drain_by.is_some_and(|by| by <= now);
             ensure!(!(ticked && overdue), "{id} has drained for too long (invariant 7)");
-            let usable = worker.phase == Phase::Serving && worker.full_until <= now && sessions < slots;
+            let usable = worker.phase == Phase::Serving && worker.full_until <= now && sessions + pinged < slots;
             ensure!(
                 !(usable && waited_for.contains(worker.root.as_slice())),
                 "a slot at {id} is free, {:?} (invariant 3)",

@@ -2,7 +2,8 @@
 //! before it is named here, and what is built and never occurs fails the run.
 
 use hatchery_pool::{
-    Answer, Beyond, Close, ConnectFailure, Effect, EndReason, Event, Gate, Invalid, Notice, Refusal, StopReason,
+    Answer, Beyond, Close, ConnectFailure, Disabling, Effect, EndReason, Event, Exit, Failure, Gate, Invalid, Notice,
+    Refusal, StopReason,
 };
 use std::collections::BTreeMap;
 
@@ -46,9 +47,14 @@ kinds!(event: Event {
     "ConnectFailed BacklogFull": Event::ConnectFailed { why: ConnectFailure::BacklogFull, .. },
     "ConnectFailed Exhausted": Event::ConnectFailed { why: ConnectFailure::Exhausted, .. },
     "Lingered": Event::Lingered { .. },
-    "Exited": Event::Exited { .. },
+    "Exited Status": Event::Exited { exit: Exit::Status(_), .. },
+    "Exited Signal": Event::Exited { exit: Exit::Signal(_), .. },
+    "Exited OutOfMemory": Event::Exited { exit: Exit::OutOfMemory, .. },
     "Sampled": Event::Sampled { .. },
-    "Pinged": Event::Pinged { .. },
+    "Examined found": Event::Examined { memory_bytes: Some(_), .. },
+    "Examined unreadable": Event::Examined { memory_bytes: None, .. },
+    "Pinged alive": Event::Pinged { alive: true, .. },
+    "Pinged dead": Event::Pinged { alive: false, .. },
     "FilesChanged": Event::FilesChanged { .. },
     "SwapDone": Event::SwapDone { .. },
     "Clear": Event::Clear { .. },
@@ -65,6 +71,7 @@ kinds!(event: Event {
     "Retire": Event::Retire { .. },
     "EndSession": Event::EndSession { .. },
     "Reloaded": Event::Reloaded { .. },
+    "Configured": Event::Configured,
     "Ending": Event::Ending { .. },
     "Tick": Event::Tick,
 });
@@ -82,9 +89,12 @@ kinds!(effect: Effect {
     "Drain": Effect::Drain { .. },
     "Stop": Effect::Stop { .. },
     "Kill": Effect::Kill { .. },
-    "Dump" later: Effect::Dump { .. },
-    "Ping" later: Effect::Ping { .. },
-    "Sample" later: Effect::Sample { .. },
+    "Dump": Effect::Dump { .. },
+    "Ping": Effect::Ping { .. },
+    "EndPing": Effect::EndPing { .. },
+    "Sample": Effect::Sample { .. },
+    "Examine": Effect::Examine { .. },
+    "Record": Effect::Record(_),
     "Preload" later: Effect::Preload { .. },
     "DropPreloader" later: Effect::DropPreloader { .. },
     "Swap" later: Effect::Swap { .. },
@@ -97,7 +107,8 @@ kinds!(refusal: Refusal {
     "SpawnFailed": Refusal::SpawnFailed(_),
     "QueueFull App": Refusal::QueueFull { scope: hatchery_pool::Scope::App, .. },
     "QueueFull Pool": Refusal::QueueFull { scope: hatchery_pool::Scope::Pool, .. },
-    "Disabled": Refusal::Disabled { .. },
+    "Disabled by the operator": Refusal::Disabled { why: Disabling::Operator(_), .. },
+    "Disabled by the breaker": Refusal::Disabled { why: Disabling::Failures { .. }, .. },
     "Stopped": Refusal::Stopped,
     "Overloaded": Refusal::Overloaded,
     "ShuttingDown": Refusal::ShuttingDown,
@@ -118,7 +129,7 @@ kinds!(end: EndReason {
     "LeaseEnded": EndReason::LeaseEnded,
     "DrainTimedOut": EndReason::DrainTimedOut,
     "LingerTimedOut": EndReason::LingerTimedOut,
-    "RequestTimedOut" later: EndReason::RequestTimedOut,
+    "RequestTimedOut": EndReason::RequestTimedOut,
     "Restarted" later: EndReason::Restarted,
     "Operator": EndReason::Operator,
     "Cancelled" later: EndReason::Cancelled,
@@ -137,11 +148,12 @@ kinds!(stop: StopReason {
     "ConnectRefused": StopReason::ConnectRefused,
     "LingerTimedOut": StopReason::LingerTimedOut,
     "StopTimedOut": StopReason::StopTimedOut,
-    "MaxRequests" later: StopReason::MaxRequests,
-    "MaxLifetime" later: StopReason::MaxLifetime,
-    "MaxMemory" later: StopReason::MaxMemory,
-    "RequestTimedOut" later: StopReason::RequestTimedOut,
-    "PingFailed" later: StopReason::PingFailed,
+    "MaxRequests": StopReason::MaxRequests,
+    "MaxLifetime": StopReason::MaxLifetime,
+    "MaxMemory": StopReason::MaxMemory,
+    "RequestTimedOut": StopReason::RequestTimedOut,
+    "PingFailed": StopReason::PingFailed,
+    "BreakerOpened": StopReason::BreakerOpened,
     "OldGeneration" later: StopReason::OldGeneration,
     "Retired": StopReason::Retired,
     "AppStopped": StopReason::AppStopped,
@@ -156,6 +168,7 @@ kinds!(gate: Gate {
     "Inspecting": Gate::Inspecting,
     "EnoughStarting": Gate::EnoughStarting,
     "Reserved": Gate::Reserved,
+    "Trying": Gate::Trying,
     // Nobody waits for such an app, and nobody waits in such a pool: they are refused at once.
     "Disabled" later: Gate::Disabled,
     "Stopped" later: Gate::Stopped,
@@ -171,7 +184,19 @@ kinds!(notice: Notice {
     "WorkerGone": Notice::WorkerGone { .. },
     "SpawnFailed": Notice::SpawnFailed { .. },
     "MinAboveMax": Notice::MinAboveMax { .. },
+    "MoreAppsThanMax": Notice::MoreAppsThanMax { .. },
+    "BreakerOpened": Notice::BreakerOpened { .. },
+    "BreakerClosed": Notice::BreakerClosed { .. },
+    "Recycling": Notice::Recycling { .. },
+    "RecyclingPaused": Notice::RecyclingPaused { .. },
+    "PingMissed": Notice::PingMissed { .. },
     "MinPaused": Notice::MinPaused { .. },
+});
+
+kinds!(failure: Failure {
+    "Start": Failure::Start(_),
+    "Crash": Failure::Crash(_),
+    "Refused": Failure::Refused,
 });
 
 const LISTS: &[(&str, &[(&str, bool)])] = &[
@@ -182,6 +207,7 @@ const LISTS: &[(&str, &[(&str, bool)])] = &[
     ("stop", stop::BUILT),
     ("gate", gate::BUILT),
     ("notice", notice::BUILT),
+    ("last failure of a disabled app", failure::BUILT),
 ];
 
 /// How often each kind occurred.
@@ -198,6 +224,9 @@ impl Tally {
         match effect {
             Effect::Refuse { refusal, .. } | Effect::Answer { answer: Answer::Refused(refusal), .. } => {
                 self.add("refusal", refusal::name(refusal));
+                if let Refusal::Disabled { why: Disabling::Failures { last, .. }, .. } = refusal {
+                    self.add("last failure of a disabled app", failure::name(last));
+                }
             }
             Effect::Revoke { why, .. } => self.add("end of a connection", end::name(why)),
             Effect::Drain { why, .. } | Effect::Stop { why, .. } | Effect::Kill { why, .. } => {

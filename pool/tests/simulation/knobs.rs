@@ -2,7 +2,7 @@
 
 use crate::random::Random;
 use hatchery_pool::{AppSettings, Concurrency, Parking, Plan, Settings, Wanted};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 pub(crate) struct Knobs {
@@ -17,6 +17,10 @@ pub(crate) struct Knobs {
     pub(crate) closing: u32,
     pub(crate) abandoning: u32,
     pub(crate) operating: u32,
+    /// How often a measurement is never answered.
+    pub(crate) lost: u32,
+    /// Whether the operator registers the apps, before anybody asks.
+    pub(crate) registered: bool,
 }
 
 /// One app and its ways to go wrong; chances in percent.
@@ -32,9 +36,40 @@ pub(crate) struct AppKnobs {
     pub(crate) unreachable: u32,
     pub(crate) ignores_term: u32,
     pub(crate) never_lingers: u32,
+    /// Starts that fail while another worker serves.
+    pub(crate) fails_beside: u32,
+    /// Workers that end by themselves, or by somebody else's hand, after they were ready.
+    pub(crate) crashes: u32,
+    /// When nothing goes wrong with it any more, in seconds; faults end before the others'.
+    pub(crate) sound_from: u64,
+    pub(crate) prestart: bool,
+    pub(crate) memory: Memory,
+    /// Pings that nobody answers, that are answered late, and that are answered badly.
+    pub(crate) silent: u32,
+    pub(crate) slow: u32,
+    pub(crate) deaf: u32,
 }
 
+/// What a worker uses, of the 1,000 that it may.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) at_first: u64,
+    /// From one look to the next, at most.
+    pub(crate) growth: u64,
+    /// How much more seems to be resident.
+    pub(crate) shared: u64,
+    pub(crate) readable: u32,
+}
+
+/// What a worker may use where it may not use everything.
+const ENOUGH: u64 = 1000;
+
 impl AppKnobs {
+    /// The limits it has, but for those that orders change.
+    pub(crate) fn settings(&self, defaults: &AppSettings) -> AppSettings {
+        AppSettings { prestart: self.prestart, ..self.wanted.applied_to(defaults) }
+    }
+
     pub(crate) fn concurrency(&self) -> Concurrency {
         self.wanted.concurrency.unwrap_or(self.plan.concurrency)
     }
@@ -49,6 +84,10 @@ fn at_least_one(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number.max(1)).expect("it is at least one")
 }
 
+fn at_least(number: u64) -> NonZeroU64 {
+    NonZeroU64::new(number.max(1)).expect("it is at least one")
+}
+
 impl Knobs {
     pub(crate) fn draw(random: &mut Random) -> Self {
         let apps = random.number(1..=5);
@@ -61,6 +100,8 @@ impl Knobs {
             closing: random.count(20..=60),
             abandoning: chance(random, 40),
             operating: chance(random, 12),
+            lost: chance(random, 40),
+            registered: random.percent(30),
         }
     }
 }
@@ -70,13 +111,15 @@ fn settings(random: &mut Random) -> Settings {
         max: at_least_one(random.count(1..=6)),
         max_queue_total: random.count(4..=40),
         max_starting: at_least_one(random.count(1..=3)),
-        surge: 1,
+        surge: random.count(0..=2),
         fair_wait: random.millis(0..=1000),
         evict_timeout: random.millis(0..=2000),
+        max_sessions: at_least_one(random.count(2..=8)),
         defaults: AppSettings {
             // Other numbers than those an app may have of its own, so that it is plain which one it has.
             max_per_app: random.percent(30).then(|| at_least_one(random.count(4..=5))),
             min: 0,
+            prestart: false,
             concurrency: None,
             max_idle: [None, Some(Duration::ZERO), Some(Duration::from_secs(1)), Some(Duration::from_secs(20))]
                 [random.number(0..=3) as usize],
@@ -86,10 +129,25 @@ fn settings(random: &mut Random) -> Settings {
             drain_timeout: random.millis(0..=5000),
             stop_timeout: random.millis(0..=3000),
             linger: random.millis(0..=3000),
+            max_requests: sometimes(random, |random| at_least(random.number(1..=20))),
+            max_lifetime: sometimes(random, |random| random.millis(1000..=20_000)),
+            max_memory: sometimes(random, |_| at_least(ENOUGH)),
+            max_request_time: sometimes(random, |random| random.millis(200..=5000)),
+            ping_interval: sometimes(random, |random| random.millis(200..=4000)),
+            ping_timeout: random.millis(20..=1000),
+            ping_failures: at_least_one(random.count(1..=3)),
+            breaker_failures: NonZeroU32::new([0, 1, 3, 5][random.number(0..=3) as usize]),
+            breaker_window: random.millis(2000..=60_000),
+            dump: random.percent(40),
         },
         bounded: random.percent(20),
         apps_under: vec![b"/apps".to_vec()],
     }
+}
+
+/// What is switched off in most worlds, so that each is seen alone too.
+fn sometimes<T>(random: &mut Random, draw: impl FnOnce(&mut Random) -> T) -> Option<T> {
+    random.percent(35).then(|| draw(random))
 }
 
 fn app(random: &mut Random, number: u64) -> AppKnobs {
@@ -106,6 +164,8 @@ fn app(random: &mut Random, number: u64) -> AppKnobs {
         concurrency: random.percent(10).then(|| limited(random)),
         // Never the same as the pool's, which such an app would follow.
         max_idle: random.percent(20).then(|| Some(random.millis(100..=3000) + Duration::from_micros(500))),
+        max_requests: random.percent(15).then(|| Some(at_least(random.number(1..=20)))),
+        max_request_time: random.percent(10).then(|| Some(random.millis(100..=2000))),
         ..Wanted::default()
     };
     AppKnobs {
@@ -119,5 +179,18 @@ fn app(random: &mut Random, number: u64) -> AppKnobs {
         unreachable: chance(random, 25),
         ignores_term: chance(random, 60),
         never_lingers: chance(random, 60),
+        fails_beside: chance(random, 80),
+        crashes: chance(random, 90),
+        sound_from: [10, 60, 10_000][random.number(0..=2) as usize],
+        prestart: random.percent(40),
+        memory: Memory {
+            at_first: random.number(100..=1100),
+            growth: [0, 100, 600][random.number(0..=2) as usize],
+            shared: random.number(0..=500),
+            readable: [100, 100, 50, 0][random.number(0..=3) as usize],
+        },
+        silent: chance(random, 90),
+        slow: chance(random, 60),
+        deaf: chance(random, 30),
     }
 }

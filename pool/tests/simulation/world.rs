@@ -36,6 +36,8 @@ struct Process {
     ignores_term: bool,
     unreachable: u32,
     never_lingers: u32,
+    memory: u64,
+    knobs: AppKnobs,
 }
 
 impl World {
@@ -138,9 +140,10 @@ impl World {
         match effect {
             Effect::Inspect { app, generation } => {
                 let knobs = self.knobs_of(self.books.apps.get(app).cloned());
+                let sound = self.is_sound(&knobs);
                 let after = self.random.millis(0..=50);
                 let (app, generation, plan) = (*app, *generation, knobs.plan);
-                let failed = self.faults && self.random.percent(knobs.uninspectable);
+                let failed = !sound && self.random.percent(knobs.uninspectable);
                 let report = ReportId(self.steps);
                 self.arrange(
                     after,
@@ -162,6 +165,14 @@ impl World {
                 let after = self.random.millis(0..=300);
                 self.end_process(*worker, after, Exit::Status(0));
             }
+            Effect::Sample { worker } => self.measure(*worker),
+            Effect::Examine { worker } => self.examine(*worker),
+            Effect::Ping { worker } => self.ping(*worker),
+            // Its connection is dropped: no answer comes of it any more.
+            Effect::EndPing { worker } => {
+                let of_it = |event: &Event| matches!(event, Event::Pinged { worker: of, .. } if of == worker);
+                self.agenda.retain(|_, event| !of_it(event));
+            }
             Effect::Kill { worker, .. } => {
                 let after = self.random.millis(0..=20);
                 self.end_process(*worker, after, Exit::Signal(9));
@@ -175,21 +186,73 @@ impl World {
         knobs.find(|app| Some(&app.root) == root.as_ref()).expect("only known roots are started").clone()
     }
 
+    fn is_sound(&self, app: &AppKnobs) -> bool {
+        !self.faults || self.now.since_start().as_secs() >= app.sound_from
+    }
+
     fn launch(&mut self, worker: WorkerId, root: Option<Vec<u8>>) {
         let app = self.knobs_of(root);
+        let sound = self.is_sound(&app);
+        let unless_sound = |chance: u32| if sound { 0 } else { chance };
+        let after = self.random.millis(0..=app.slowest_start);
+        let fails = if self.books.serves(&app.root) { app.fails.max(app.fails_beside) } else { app.fails };
+        let hangs = self.random.percent(unless_sound(app.hangs));
+        let failed = self.random.percent(unless_sound(fails));
         let process = Process {
-            ignores_term: self.faults && self.random.percent(app.ignores_term),
-            unreachable: if self.faults { app.unreachable } else { 0 },
-            never_lingers: if self.faults { app.never_lingers } else { 0 },
+            ignores_term: self.random.percent(unless_sound(app.ignores_term)),
+            unreachable: unless_sound(app.unreachable),
+            never_lingers: unless_sound(app.never_lingers),
+            memory: app.memory.at_first,
+            knobs: app,
         };
         self.processes.insert(worker, process);
-        let after = self.random.millis(0..=app.slowest_start);
-        if self.faults && self.random.percent(app.hangs) {
+        if hangs {
             return;
         }
-        let failed = self.faults && self.random.percent(app.fails);
         let (report, gone) = (ReportId(self.steps), self.random.percent(50));
         self.arrange(after, if failed { Event::SpawnFailed { worker, report, gone } } else { Event::Ready { worker } });
+    }
+
+    /// A look at its memory, which answers late, twice, or not at all.
+    fn measure(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        let memory = process.knobs.memory;
+        process.memory += self.random.number(0..=memory.growth);
+        let resident_bytes = process.memory + memory.shared;
+        self.answer_twice_or_never(Event::Sampled { worker, resident_bytes }, 200);
+    }
+
+    fn examine(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get(&worker) else { return };
+        let (memory, readable) = (process.memory, process.knobs.memory.readable);
+        let memory_bytes = self.random.percent(readable).then_some(memory);
+        self.answer_twice_or_never(Event::Examined { worker, memory_bytes }, 800);
+    }
+
+    fn answer_twice_or_never(&mut self, event: Event, latest: u64) {
+        let times = match self.random.number(0..=99) {
+            number if self.faults && number < u64::from(self.knobs.lost) => 0,
+            95.. => 2,
+            _ => 1,
+        };
+        for _ in 0..times {
+            let after = self.random.millis(0..=latest);
+            self.arrange(after, event.clone());
+        }
+    }
+
+    fn ping(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get(&worker) else { return };
+        let app = process.knobs.clone();
+        let sound = self.is_sound(&app);
+        let timeout = self.knobs.settings.defaults.ping_timeout.as_millis() as u64;
+        if !sound && self.random.percent(app.silent) {
+            return;
+        }
+        let slow = !sound && self.random.percent(app.slow);
+        let after = self.random.millis(0..=if slow { timeout * 2 } else { timeout / 2 });
+        let alive = sound || !self.random.percent(app.deaf);
+        self.arrange(after, Event::Pinged { worker, alive });
     }
 
     fn reach(&mut self, session: SessionId, worker: WorkerId) {
@@ -266,7 +329,25 @@ impl World {
             Event::Reconnected { request, .. } => self.clients.contains(&request.client),
             _ => true,
         };
-        if sensible { self.tell(event) } else { Ok(()) }
+        if !sensible {
+            return Ok(());
+        }
+        let ready = if let Event::Ready { worker } = event { Some(worker) } else { None };
+        self.tell(event)?;
+        self.outlive(ready);
+        Ok(())
+    }
+
+    /// A worker that is ready may not live long.
+    fn outlive(&mut self, worker: Option<WorkerId>) {
+        let Some((worker, process)) = worker.and_then(|worker| Some((worker, self.processes.get(&worker)?))) else {
+            return;
+        };
+        let app = process.knobs.clone();
+        if !self.is_sound(&app) && self.random.percent(app.crashes) {
+            let (after, exit) = (self.random.millis(0..=2000), self.exit());
+            self.end_process(worker, after, exit);
+        }
     }
 
     /// Sessions their clients hold, with their client and connection.

@@ -50,13 +50,19 @@ impl Book {
     }
 
     /// A new connection for a session that lost its own.
-    pub(crate) fn connect(&mut self, waiter: Waiter, worker: WorkerId, session: SessionId, now: Time) -> ConnectionId {
+    pub(crate) fn connect(
+        &mut self,
+        waiter: Waiter,
+        worker: WorkerId,
+        session: SessionId,
+        began: Time,
+    ) -> ConnectionId {
         self.last_connection += 1;
         let id = ConnectionId(self.last_connection);
         let client = waiter.request.client;
         let made_for = Some(waiter);
         let app = waiter.app;
-        let connection = Connection { app, worker, client, session, state: Use::Open, since: now, made_for };
+        let connection = Connection { app, worker, client, session, state: Use::Open, since: began, made_for };
         self.connections.insert(id, connection);
         self.sessions.insert(session, id);
         self.clients.insert((client, id));

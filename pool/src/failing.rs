@@ -109,8 +109,10 @@ impl Pool {
 
     /// Records the end of a worker, if it was not a peaceful one.
     pub(crate) fn record(&mut self, id: WorkerId, worker: &Worker, exit: Option<Exit>, now: Time) {
-        let killed = worker.phase == Phase::Killed || worker.phase == Phase::Failing;
-        let peaceful = worker.why.is_some_and(is_peaceful) && !killed && worker.report.is_none();
+        let overdue = worker.phase == Phase::Killed || worker.phase == Phase::Failing;
+        // One that is still looked at was not killed yet: it left by itself, though too late.
+        let killed = overdue && !worker.doomed;
+        let peaceful = worker.why.is_some_and(is_peaceful) && !overdue && worker.report.is_none();
         if peaceful {
             return;
         }

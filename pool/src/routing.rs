@@ -69,10 +69,10 @@ impl Pool {
         self.count_request(worker, waiter.app);
     }
 
-    /// A session has its time.
-    pub(crate) fn limit_session(&mut self, connection: ConnectionId, app: AppId, now: Time) {
+    /// A session has its time, from its beginning.
+    pub(crate) fn limit_session(&mut self, connection: ConnectionId, app: AppId, began: Time) {
         if let Some(time) = self.apps.get(&app).and_then(|app| app.settings.max_request_time) {
-            self.timers.set(Timer::Connection(connection), now + time);
+            self.timers.set(Timer::Connection(connection), began + time);
         }
     }
 

@@ -126,13 +126,14 @@ impl Pool {
         self.book.end(id);
         self.effect(Effect::Release { connection: id });
         let waiter = self.queue.arrive(request, before.app, now);
-        let connection = self.book.connect(waiter, worker, session, now);
+        // It is the same session: who reconnects gets no more time.
+        let connection = self.book.connect(waiter, worker, session, before.since);
         self.roster.update(worker, |worker| {
             worker.connections.remove(&id);
             worker.connections.insert(connection);
         });
         self.timers.clear(Timer::Connection(id));
-        self.limit_session(connection, before.app, now);
+        self.limit_session(connection, before.app, before.since);
         self.effect(Effect::Grant { request, session, worker, connection, path: Path::Fresh });
     }
 

@@ -2,7 +2,7 @@
 //! process, which is how the pool takes a session back without anybody's cooperation.
 
 use super::shell::Shell;
-use hatchery_pool::{ClientId, ConnectionId, Event, SessionId};
+use hatchery_pool::{ClientId, ConnectionId, Event, SessionId, WorkerId};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: OwnedFd,
+    worker: WorkerId,
     /// The session that is on it, or was last.
     session: SessionId,
     client: ClientId,
@@ -22,8 +23,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, client: ClientId, session: SessionId) -> Self {
-        Self { socket, session, client, label: String::new(), lingering: None }
+    pub(super) fn new(socket: OwnedFd, worker: WorkerId, client: ClientId, session: SessionId) -> Self {
+        Self { socket, worker, session, client, label: String::new(), lingering: None }
     }
 
     /// It was parked, and carries another session now.
@@ -42,6 +43,10 @@ impl Connection {
 
     pub(super) fn label(&self) -> &str {
         &self.label
+    }
+
+    pub(super) fn worker(&self) -> WorkerId {
+        self.worker
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {

@@ -1,10 +1,12 @@
 //! Carrying out what the pool decides. What fails at once comes back as further events.
 
+mod notices;
+
 use super::connections::Connection;
-use super::shell::{App, Shell, State};
+use super::shell::{App, OPERATOR, Shell, State};
 use super::translate;
 use hatchery_pool::{
-    Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Notice, Path, Refusal, Request,
+    Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Path, Refusal, Request,
     SessionId, StopReason, Time, WorkerId,
 };
 use hatchery_protocol::channel::SendError;
@@ -23,11 +25,11 @@ impl State {
                 return self.grant(request, session, worker, connection, path);
             }
             Effect::Refuse { request, refusal } => self.refuse(now, request, &refusal),
-            Effect::Answer { request, answer: Answer::Done } => {
-                self.send(request.client, &ToClient::Done { request: RequestId(request.number) }, None);
-            }
-            Effect::Answer { request, answer: Answer::Refused(refusal) } => self.refuse(now, request, &refusal),
+            Effect::Answer { request, answer } => self.answer(now, request, answer),
             Effect::Revoke { connection, client, session, why } => {
+                if let Some(open) = self.connections.get(&connection) {
+                    self.workers.remember(open.worker(), session, open.label());
+                }
                 self.end_connection(connection);
                 if let Some(why) = translate::ended(why) {
                     let (session, lease) = (client::SessionId(session.0), LeaseId(connection.0));
@@ -50,18 +52,16 @@ impl State {
                 self.tell_keeper(&ToKeeper::Forget { app: number }, &[]);
                 self.forget(app, &root);
             }
-            Effect::Notice(notice) => self.note(&notice),
+            Effect::Dump { worker } => self.dump(worker),
+            Effect::Ping { worker } => self.ping(shell, worker),
+            Effect::EndPing { worker } => self.end_ping(worker),
+            Effect::Sample { worker } => return self.sample(worker),
+            Effect::Examine { worker } => self.examine(worker),
+            Effect::Record(passing) => self.record(shell, &passing),
+            Effect::Notice(notice) => self.note(now, &notice),
             Effect::Ended => shell.end(),
             // Decided by later work; the pool does not order these yet.
-            Effect::Dump { .. }
-            | Effect::Ping { .. }
-            | Effect::EndPing { .. }
-            | Effect::Sample { .. }
-            | Effect::Examine { .. }
-            | Effect::Record(_)
-            | Effect::Preload { .. }
-            | Effect::DropPreloader { .. }
-            | Effect::Swap { .. } => {}
+            Effect::Preload { .. } | Effect::DropPreloader { .. } | Effect::Swap { .. } => {}
         }
         None
     }
@@ -99,7 +99,8 @@ impl State {
     }
 
     fn kill(&mut self, worker: WorkerId, why: StopReason) {
-        tracing::warn!(worker = worker.0, "killing: {}", translate::stop_reason(why));
+        let told = self.workers.get(worker).is_some_and(super::workers::Worker::is_asked_to_leave);
+        tracing::warn!(worker = worker.0, "{}", translate::killing(why, told));
         let number = WorkerNumber(self.number(worker.0));
         if self.workers.order(worker, why, true) {
             self.tell_keeper(&ToKeeper::Kill { worker: number }, &[]);
@@ -141,7 +142,9 @@ impl State {
         };
         if path == Path::Fresh {
             match address.connect() {
-                Ok(socket) => self.connections.insert(connection, Connection::new(socket, request.client, session)),
+                Ok(socket) => {
+                    self.connections.insert(connection, Connection::new(socket, worker, request.client, session))
+                }
                 Err(why) => return failed(why),
             };
         } else if let Some(parked) = self.connections.get_mut(&connection) {
@@ -150,6 +153,17 @@ impl State {
         let socket = self.connections.get(&connection).map(Connection::socket);
         self.send(request.client, &message, socket.filter(|_| path == Path::Fresh));
         None
+    }
+
+    /// Answers whoever asked something that is not a `get`: a client, or the operator.
+    fn answer(&mut self, now: Time, request: Request, answer: Answer) {
+        if request.client == OPERATOR {
+            return self.answer_operator(now, request.number, answer);
+        }
+        match answer {
+            Answer::Done => self.send(request.client, &ToClient::Done { request: RequestId(request.number) }, None),
+            Answer::Refused(refusal) => self.refuse(now, request, &refusal),
+        }
     }
 
     fn refuse(&mut self, now: Time, request: Request, refusal: &Refusal) {
@@ -182,56 +196,6 @@ impl State {
     fn end_connection(&mut self, connection: ConnectionId) {
         if let Some(connection) = self.connections.remove(&connection) {
             connection.end();
-        }
-    }
-
-    // ── telling people ───────────────────────────────────────────────────────────────────────────
-
-    fn note(&self, notice: &Notice) {
-        let name = |app: &AppId| self.apps.get(app).map_or_else(|| app.to_string(), |app| app.name.clone());
-        match notice {
-            Notice::Registered { app } => tracing::debug!(app = name(app), "registered"),
-            Notice::Forgotten { app } => tracing::debug!(app = name(app), "forgotten"),
-            Notice::OptionsIgnored { app } => tracing::warn!(
-                app = name(app),
-                "options that differ from those it was registered with are ignored until it is added anew"
-            ),
-            Notice::WorkerReady { worker, after } => {
-                let pid = self.workers.get(*worker).map_or(0, |worker| worker.pid);
-                tracing::info!(worker = worker.0, pid, "ready after {:.0} ms", after.as_secs_f64() * 1000.0);
-            }
-            Notice::WorkerGone { worker, exit, why } => {
-                let exit = translate::exit_text(*exit);
-                match why {
-                    Some(why) => {
-                        tracing::info!(worker = worker.0, "gone with {exit}: {}", translate::stop_reason(*why))
-                    }
-                    None => tracing::warn!(worker = worker.0, "died with {exit}"),
-                }
-            }
-            Notice::SpawnFailed { app, worker: _, report } => match self.report(*report) {
-                Some(report) => tracing::error!(app = name(app), "{report}"),
-                None => tracing::error!(app = name(app), "a worker could not be started"),
-            },
-            Notice::MinAboveMax { apps, min_total, max } => {
-                let apps: Vec<String> = apps.iter().map(name).collect();
-                tracing::warn!(
-                    "the workers kept at least are {min_total} ({}), and the pool's max is {max}: raise max or lower min",
-                    apps.join(", ")
-                );
-            }
-            Notice::MoreAppsThanMax { .. }
-            | Notice::BreakerOpened { .. }
-            | Notice::BreakerClosed { .. }
-            | Notice::Recycling { .. }
-            | Notice::RecyclingPaused { .. }
-            | Notice::PingMissed { .. } => {}
-            Notice::MinPaused { app } => {
-                tracing::warn!(
-                    app = name(app),
-                    "a worker could not be started; its min is kept again from the next get on"
-                );
-            }
         }
     }
 }

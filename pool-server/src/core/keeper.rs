@@ -9,7 +9,9 @@ pub(super) async fn listen(shell: Shell, mut link: Receiver<FromKeeper>) {
     let why = loop {
         match link.receive().await {
             Ok((FromKeeper::Spawner(message), descriptors)) => hear(&shell, message, descriptors),
-            Ok((FromKeeper::Exited { worker, exit, out_of_memory: _ }, _)) => shell.worker_exited(worker, exit),
+            Ok((FromKeeper::Exited { worker, exit, out_of_memory }, _)) => {
+                shell.worker_exited(worker, exit, out_of_memory);
+            }
             Ok((FromKeeper::SpawnerRestarted { pid }, _)) => shell.set_spawner_pid(pid),
             Ok((FromKeeper::Shutdown, _)) => shell.shut_down(),
             Ok((FromKeeper::Begin { .. }, _)) => break "it began twice".to_owned(),
@@ -24,8 +26,8 @@ fn hear(shell: &Shell, message: FromSpawner, descriptors: Vec<std::os::fd::Owned
     match message {
         FromSpawner::Inspected { app, plan } => shell.inspected(app, *plan),
         FromSpawner::InspectFailed { app, report } => shell.inspect_failed(app, *report),
-        FromSpawner::Started { worker, pid, .. } => shell.worker_started(worker, pid),
-        FromSpawner::Examined { .. } => {}
+        FromSpawner::Started { worker, pid, place: _, cgroup: _, missed } => shell.worker_started(worker, pid, missed),
+        FromSpawner::Examined { worker, findings } => shell.worker_examined(worker, *findings),
         FromSpawner::SpawnFailed { worker, report } => shell.worker_not_started(worker, *report),
         FromSpawner::Found { worker, place } => shell.listener_found(worker, &place, descriptors.into_iter().next()),
         FromSpawner::FindFailed { worker, report } => shell.worker_useless(worker, *report),

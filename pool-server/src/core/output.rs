@@ -1,49 +1,218 @@
-//! What workers print, line by line: to the log with app and process, and the last of it kept for reports.
+//! What workers print, line by line: to the log with app and process, or to a file of the app's; and the last of it
+//! kept for reports.
+//!
+//! | bound | value |
+//! | --- | --- |
+//! | a line, before it is cut in pieces | 8 KiB |
+//! | kept of a worker for reports, both streams together | 16 KiB |
+//! | read of a stream at once | 16 KiB, of which 200 lines are passed on before everybody else is served |
+//! | waiting to be written to an app's file | 256 KiB; beyond it the app's pipes are not read, and it blocks |
+//!
+//! What goes to a file is never dropped; what goes to the log is subject to the log, which drops lines when its
+//! reader hangs rather than hold up the pool.
 
+mod files;
+mod lines;
+mod writer;
+
+pub(super) use lines::{last_of, printable};
+
+use files::{LogFile, file_name};
+use hatchery_protocol::config::OutputConfig;
+use lines::{Lines, Tail};
+use rustix::fs::{Mode, OFlags, open};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::fmt::Write;
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use tokio::io::AsyncReadExt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
+use writer::{AppFile, Writer};
 
-/// A longer line is logged in pieces.
-const LONGEST_LINE: usize = 8 * 1024;
-/// What is kept of a worker's output, in bytes.
-const KEPT: usize = 16 * 1024;
+/// How much is read of a stream at once.
+const SLICE: usize = 16 * 1024;
+/// How many lines are passed on at once.
+const LINES: usize = 200;
+/// How long the end of the pool waits for a slow disk.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 
-/// The output of one worker: both its streams.
+/// Where output goes.
 #[derive(Debug)]
-pub(super) struct Output {
-    app: String,
-    /// What is not read yet: until the process has a number, its output waits in the pipes.
-    streams: RefCell<Vec<(&'static str, pipe::Receiver)>>,
-    last: RefCell<VecDeque<u8>>,
-    open: Cell<u8>,
+pub(super) struct Outputs {
+    /// `None`: to the log.
+    files: Option<Files>,
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug)]
+struct Files {
+    folder: Arc<OwnedFd>,
+    config: OutputConfig,
+    path: PathBuf,
+    /// Those that a worker, or what it left behind, may still print to.
+    of_apps: HashMap<String, Weak<AppFile>>,
+}
+
+/// What all readers share.
+#[derive(Debug)]
+struct Shared {
+    writer: Option<Writer>,
+    /// What was just read: one buffer is enough, since nothing waits while it is in use.
+    slice: RefCell<Vec<u8>>,
+    /// Streams that are read.
+    open: Cell<usize>,
     closed: Notify,
 }
 
-impl Output {
+/// Whose words a line is.
+#[derive(Clone, Debug)]
+struct Source {
+    app: Arc<str>,
+    pid: i32,
+    stream: Stream,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Out,
+    Err,
+}
+
+impl Stream {
+    fn in_the_log(self) -> &'static str {
+        match self {
+            Self::Out => "stdout",
+            Self::Err => "stderr",
+        }
+    }
+
+    fn in_files(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Err => "err",
+        }
+    }
+}
+
+fn log_line(source: &Source, line: &[u8]) {
+    let (pid, stream) = (source.pid, source.stream.in_the_log());
+    tracing::info!(target: "app", app = %source.app, pid, stream, "{}", printable(&String::from_utf8_lossy(line)));
+}
+
+impl Outputs {
+    /// A folder that can't be used is said once, and the log takes everything.
+    pub(super) fn new(config: &OutputConfig) -> Self {
+        let files = config.folder.as_deref().and_then(|path| match begin_files(path, config) {
+            Ok(begun) => Some(begun),
+            Err(error) => {
+                tracing::error!("output_dir {}: {error}; what applications print goes to the log", path.display());
+                None
+            }
+        });
+        let (files, writer) = files.unzip();
+        let shared = Shared { writer, slice: RefCell::new(vec![0; SLICE]), open: Cell::new(0), closed: Notify::new() };
+        Self { files, shared: Rc::new(shared) }
+    }
+
+    pub(super) fn are_files(&self) -> bool {
+        self.files.is_some()
+    }
+
+    /// The output of a new worker of `app`, for the log called that, for its file called `name`.
+    ///
     /// # Errors
     /// When the streams can't be registered with the runtime.
-    pub(super) fn new(app: String, stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<Rc<Self>> {
-        let stdout = pipe::Receiver::from_owned_fd(stdout)?;
-        let stderr = pipe::Receiver::from_owned_fd(stderr)?;
-        Ok(Rc::new(Self {
-            app,
-            streams: RefCell::new(vec![("stdout", stdout), ("stderr", stderr)]),
+    pub(super) fn of_worker(
+        &mut self,
+        app: &str,
+        name: &str,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> std::io::Result<Rc<Output>> {
+        let streams = [
+            (Stream::Out, pipe::Receiver::from_owned_fd(stdout)?),
+            (Stream::Err, pipe::Receiver::from_owned_fd(stderr)?),
+        ];
+        Ok(Rc::new(Output {
+            app: app.into(),
+            file: self.files.as_mut().map(|files| files.of_app(name)),
+            shared: Rc::clone(&self.shared),
+            streams: RefCell::new(streams.into()),
+            lines: Default::default(),
             last: RefCell::default(),
             open: Cell::new(2),
             closed: Notify::new(),
         }))
     }
 
-    /// Reads both streams until the last process that holds them is gone.
+    /// Waits for what is still in the pipes at the end, and until it is written; not for ever.
+    pub(super) fn finish(&self, patience: Duration) -> impl Future<Output = ()> + use<> {
+        let shared = Rc::clone(&self.shared);
+        async move {
+            let read = async {
+                while shared.open.get() > 0 {
+                    shared.closed.notified().await;
+                }
+            };
+            // A process that escaped may hold a pipe for ever.
+            let _ = tokio::time::timeout(patience, read).await;
+            if let Some(writer) = &shared.writer
+                && tokio::time::timeout(LAST_WRITES, writer.flushed()).await.is_err()
+            {
+                tracing::error!("output_dir: what is not written within {LAST_WRITES:?} of the pool's end is lost");
+            }
+        }
+    }
+}
+
+fn begin_files(path: &Path, config: &OutputConfig) -> std::io::Result<(Files, Writer)> {
+    // The keeper has made and checked it.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = open(path, flags, Mode::empty())?;
+    let (path, config) = (path.to_owned(), config.clone());
+    Ok((Files { folder: Arc::new(folder), config, path, of_apps: HashMap::new() }, Writer::start()?))
+}
+
+impl Files {
+    fn of_app(&mut self, name: &str) -> Arc<AppFile> {
+        let name = file_name(name);
+        if let Some(file) = self.of_apps.get(&name).and_then(Weak::upgrade) {
+            return file;
+        }
+        self.of_apps.retain(|_, file| file.strong_count() > 0);
+        let OutputConfig { max_size, files, .. } = self.config;
+        let file = LogFile::new(Arc::clone(&self.folder), name.clone(), max_size, files);
+        let file = Arc::new(AppFile::new(file, self.path.clone()));
+        self.of_apps.insert(name, Arc::downgrade(&file));
+        file
+    }
+}
+
+/// The output of one worker: both its streams.
+#[derive(Debug)]
+pub(super) struct Output {
+    app: Arc<str>,
+    file: Option<Arc<AppFile>>,
+    shared: Rc<Shared>,
+    /// What is not read yet: until the process has a number, its output waits in the pipes.
+    streams: RefCell<Vec<(Stream, pipe::Receiver)>>,
+    /// By stream.
+    lines: [RefCell<Lines>; 2],
+    last: RefCell<Tail>,
+    open: Cell<u8>,
+    closed: Notify,
+}
+
+impl Output {
+    /// Reads both streams until the last process that holds them is gone, which may be after the worker.
     pub(super) fn read_from(self: &Rc<Self>, pid: i32) {
-        for (name, stream) in self.streams.take() {
-            tokio::task::spawn_local(Rc::clone(self).read(pid, name, stream));
+        for (stream, receiver) in self.streams.take() {
+            self.shared.open.set(self.shared.open.get() + 1);
+            let source = Source { app: Arc::clone(&self.app), pid, stream };
+            tokio::task::spawn_local(Rc::clone(self).read(source, receiver));
         }
     }
 
@@ -56,51 +225,81 @@ impl Output {
 
     /// The last of it as text that is safe to print.
     pub(super) fn last(&self) -> String {
-        let bytes: Vec<u8> = self.last.borrow().iter().copied().collect();
-        String::from_utf8_lossy(&bytes).lines().map(printable).collect::<Vec<_>>().join("\n")
+        let [out, err] = [self.lines[0].borrow(), self.lines[1].borrow()];
+        self.last.borrow().text([out.unfinished(), err.unfinished()])
     }
 
-    async fn read(self: Rc<Self>, pid: i32, name: &'static str, mut stream: pipe::Receiver) {
-        let mut buffer = Vec::with_capacity(LONGEST_LINE);
-        // A flood fills its pipe and blocks its author: each turn reads one buffer, then everybody else is served.
-        while let Ok(1..) = stream.read_buf(&mut buffer).await {
-            let whole = match buffer.iter().rposition(|byte| *byte == b'\n') {
-                Some(newline) => newline + 1,
-                None if buffer.len() >= LONGEST_LINE => buffer.len(),
-                None => continue,
-            };
-            self.lines(pid, name, &buffer[..whole]);
-            buffer.drain(..whole);
-            buffer.reserve(LONGEST_LINE - buffer.len().min(LONGEST_LINE - 1));
+    async fn read(self: Rc<Self>, source: Source, receiver: pipe::Receiver) {
+        let lines = &self.lines[source.stream as usize];
+        // A flood fills its pipe and blocks its author: each turn reads one slice, and passes on so many lines, and
+        // then everybody else is served.
+        while self.read_slice(&receiver, lines).await {
+            while self.pass_on(&source).await {
+                tokio::task::yield_now().await;
+            }
             tokio::task::yield_now().await;
         }
-        if !buffer.is_empty() {
-            self.lines(pid, name, &buffer);
+        let rest = std::mem::take(&mut *lines.borrow_mut());
+        if !rest.unfinished().is_empty() {
+            let mut rest = rest.unfinished().to_vec();
+            self.last.borrow_mut().push(&rest);
+            rest.push(b'\n');
+            self.hand_over(&source, rest).await;
         }
         self.open.set(self.open.get() - 1);
-        self.closed.notify_one();
+        self.closed.notify_waiters();
+        self.shared.open.set(self.shared.open.get() - 1);
+        self.shared.closed.notify_one();
     }
 
-    fn lines(&self, pid: i32, name: &str, bytes: &[u8]) {
-        let mut last = self.last.borrow_mut();
-        last.extend(bytes);
-        let surplus = last.len().saturating_sub(KEPT);
-        last.drain(..surplus);
-        for line in String::from_utf8_lossy(bytes).lines() {
-            tracing::info!(target: "app", app = %self.app, pid, stream = name, "{}", printable(line));
+    /// `false`: there is nothing more.
+    async fn read_slice(&self, receiver: &pipe::Receiver, lines: &RefCell<Lines>) -> bool {
+        loop {
+            if receiver.readable().await.is_err() {
+                return false;
+            }
+            let mut slice = self.shared.slice.borrow_mut();
+            match receiver.try_read(&mut slice) {
+                Ok(0) => return false,
+                Ok(read) => {
+                    lines.borrow_mut().push(&slice[..read]);
+                    return true;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+            }
         }
     }
-}
 
-/// `line` with its control characters made visible: what an app prints must not command a terminal.
-pub(super) fn printable(line: &str) -> String {
-    let mut text = String::with_capacity(line.len());
-    for character in line.chars() {
-        if character.is_control() && character != '\t' {
-            let _ = write!(text, "{}", character.escape_default());
-        } else {
-            text.push(character);
+    /// Some of the whole lines that were read; `false`: there was none.
+    async fn pass_on(&self, source: &Source) -> bool {
+        let mut some = Vec::new();
+        {
+            let mut lines = self.lines[source.stream as usize].borrow_mut();
+            let mut last = self.last.borrow_mut();
+            for _ in 0..LINES {
+                let Some(line) = lines.next() else { break };
+                last.push(line);
+                some.extend_from_slice(line);
+                some.push(b'\n');
+            }
         }
+        if some.is_empty() {
+            return false;
+        }
+        self.hand_over(source, some).await;
+        true
     }
-    text
+
+    /// Whole lines, to the file or to the log.
+    async fn hand_over(&self, source: &Source, mut lines: Vec<u8>) {
+        if let (Some(file), Some(writer)) = (&self.file, &self.shared.writer) {
+            match writer.write(file, source, lines).await {
+                Ok(()) => return,
+                Err(unwritten) => lines = unwritten,
+            }
+        }
+        let lines = lines.strip_suffix(b"\n").unwrap_or(&lines);
+        lines.split(|byte| *byte == b'\n').for_each(|line| log_line(source, line));
+    }
 }

@@ -1,7 +1,11 @@
-//! Whether a worker is ready: it answers its protocol's harmless question, or says so itself.
+//! Whether a worker is ready: it answers its protocol's harmless question, or says so itself. And whether it still
+//! is, in `ready/ping.rs`.
 
-use super::output::printable;
+mod ask;
+pub(super) mod ping;
+
 use super::shell::Shell;
+use ask::{Answer, Question, ask};
 use hatchery_pool::WorkerId;
 use hatchery_protocol::client::SessionProtocol;
 use hatchery_protocol::mark;
@@ -10,20 +14,18 @@ use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::{UnixDatagram, UnixStream};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// How long the rest of an answer may take.
-const REST: Duration = Duration::from_secs(1);
 
 /// Asks until it answers; the pool ends the worker, and this with it, when its time is up.
 pub(super) async fn probe(shell: Shell, worker: WorkerId, protocol: SessionProtocol) {
+    let question = Question::of(protocol);
     let mut pause = FIRST_PAUSE;
     loop {
         let connected = {
@@ -32,8 +34,12 @@ pub(super) async fn probe(shell: Shell, worker: WorkerId, protocol: SessionProto
             process.address.as_ref().map(super::address::Address::connect)
         };
         if let Some(Ok(socket)) = connected {
-            match ask(socket, protocol).await {
-                Ok(Answer::Sound) => return shell.worker_ready(worker),
+            let answered = match &question {
+                Some(question) => ask(socket, question).await,
+                None => Ok(Answer::Sound(None)),
+            };
+            match answered {
+                Ok(Answer::Sound(_)) => return shell.worker_ready(worker),
                 Ok(Answer::Nonsense(what)) => {
                     let problem = format!("it answered the readiness question with something that is not {what}");
                     let remedy = "set `protocol` in its hatchery.toml to what it speaks (http, fastcgi, session)";
@@ -46,55 +52,6 @@ pub(super) async fn probe(shell: Shell, worker: WorkerId, protocol: SessionProto
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-enum Answer {
-    Sound,
-    Nothing,
-    /// What it should have been, and what came.
-    Nonsense(String),
-}
-
-async fn ask(socket: OwnedFd, protocol: SessionProtocol) -> io::Result<Answer> {
-    // The question that no application sees as a request of its own; any status will do.
-    const HTTP: &[u8] = b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nUser-Agent: hatchery\r\nConnection: close\r\n\r\n";
-    // FCGI_GET_VALUES without names: version 1, type 9, request 0, no content.
-    const FASTCGI: &[u8] = &[1, 9, 0, 0, 0, 0, 0, 0];
-    // A block of no variables.
-    const SESSION: &[u8] = b"0:,";
-    let (question, beginning, name): (_, &[u8], _) = match protocol {
-        SessionProtocol::Fastcgi => (FASTCGI, &[1, 10], "FastCGI"),
-        SessionProtocol::Session => (SESSION, b"HTTP/", "a session"),
-        _ => (HTTP, b"HTTP/", "HTTP"),
-    };
-    let mut socket = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
-    socket.write_all(question).await?;
-    let mut answer = [0; 64];
-    let mut len = 0;
-    while len < beginning.len() {
-        match socket.read(&mut answer[len..]).await? {
-            0 => break,
-            read => len += read,
-        }
-    }
-    let answer = &answer[..len];
-    Ok(if answer.is_empty() {
-        Answer::Nothing
-    } else if answer.starts_with(beginning) {
-        tokio::task::spawn_local(hear_out(socket));
-        Answer::Sound
-    } else {
-        let came = printable(&String::from_utf8_lossy(answer));
-        Answer::Nonsense(format!("{name}: it begins with \"{came}\""))
-    })
-}
-
-/// Lets it finish: many servers log an error when nobody reads the rest of their answer. One that would wait for a
-/// further question on this connection learns that there is none.
-async fn hear_out(mut socket: UnixStream) {
-    let _ = socket.shutdown().await;
-    let rest = async { while socket.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
-    let _ = tokio::time::timeout(REST, rest).await;
 }
 
 /// A worker's own `NOTIFY_SOCKET`. Its name is random, and gone when this is dropped.

@@ -3,23 +3,30 @@
 use super::Beginning;
 use super::connections::Connection;
 use super::outgoing::Outgoing;
+use super::output::Outputs;
 use super::translate;
+use super::workers::records::Records;
 use super::workers::{Workers, WorkersError};
-use hatchery_pool::{AppId, ClientId, ConnectionId, Event, Generation, Pool, ReportId, Time};
+use hatchery_pool::{Answer, AppId, ClientId, ConnectionId, Event, Generation, Pool, ReportId, Request, Time};
 use hatchery_protocol::channel::Sender;
 use hatchery_protocol::client::ToClient;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::link::{AppNumber, LaunchPlan, ToKeeper};
 use hatchery_protocol::options::AppOptions;
+use hatchery_protocol::refusal::Refusal;
 use hatchery_protocol::report::SpawnReport;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// Reports that are kept for refusals that are still to come.
 const REPORTS: usize = 100;
+/// How long the end waits for what is still in the pipes of workers that are gone.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// Who asks through the admin socket. Clients are counted from 1.
+pub(super) const OPERATOR: ClientId = ClientId(0);
 
 /// A handle on the one shell; every task has one.
 #[derive(Clone)]
@@ -51,6 +58,14 @@ pub(super) struct State {
     options: HashMap<Vec<u8>, AppOptions>,
     reports: VecDeque<(ReportId, Rc<SpawnReport>)>,
     last_report: u64,
+    /// Workers that did not leave in peace.
+    pub(super) records: Records,
+    pub(super) outputs: Outputs,
+    /// Limits that could not be applied, as said already.
+    pub(super) missed: HashSet<(AppId, String)>,
+    /// Who waits for an answer to what was asked through the admin socket.
+    asked: HashMap<u64, oneshot::Sender<Result<(), Refusal>>>,
+    last_asked: u64,
     /// The front end closed the door: no new clients.
     door_closed: bool,
 }
@@ -69,6 +84,7 @@ impl Shell {
         let privileged = pool_user.is_some();
         let workers =
             Workers::new(&folder, format!("{pool}.{core}")).map_err(|error: WorkersError| error.to_string())?;
+        let outputs = Outputs::new(&config.output);
         let state = State {
             pool: Pool::new(translate::settings(&config, privileged)),
             epoch: Instant::now(),
@@ -84,6 +100,11 @@ impl Shell {
             options: HashMap::new(),
             reports: VecDeque::new(),
             last_report: 0,
+            records: Records::default(),
+            outputs,
+            missed: HashSet::new(),
+            asked: HashMap::new(),
+            last_asked: 0,
             door_closed: false,
         };
         Ok(Self(Rc::new(Inner {
@@ -151,6 +172,22 @@ impl Shell {
             };
             self.tell(Event::Added { request: None, root: app.root, settings: translate::app_settings(&options) });
         }
+        self.tell(Event::Configured);
+    }
+
+    /// Tells the pool what the operator wants, and waits for its answer.
+    pub(super) async fn order(&self, event: impl FnOnce(Request) -> Event) -> Result<(), Refusal> {
+        let (number, answer) = {
+            let mut state = self.state();
+            state.last_asked += 1;
+            let (sender, answer) = oneshot::channel();
+            let number = state.last_asked;
+            state.asked.insert(number, sender);
+            (number, answer)
+        };
+        self.tell(event(Request { client: OPERATOR, number }));
+        // Every question is answered, unless the core ends first.
+        answer.await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 
     pub(super) fn inspected(&self, app: AppNumber, plan: LaunchPlan) {
@@ -198,6 +235,8 @@ impl Shell {
         while !self.0.has_ended.get() {
             self.0.ended.notified().await;
         }
+        let output = self.state().outputs.finish(LAST_OUTPUT);
+        output.await;
     }
 
     // ── clients come and go ──────────────────────────────────────────────────────────────────────
@@ -278,6 +317,22 @@ impl State {
     pub(super) fn forget(&mut self, app: AppId, root: &[u8]) {
         self.apps.remove(&app);
         self.options.remove(root);
+        self.missed.retain(|(other, _)| *other != app);
+    }
+
+    /// Every root that is known, and how it is started.
+    pub(super) fn known(&self) -> impl Iterator<Item = (&Vec<u8>, &AppOptions)> {
+        self.options.iter()
+    }
+
+    pub(super) fn answer_operator(&mut self, now: Time, number: u64, answer: Answer) {
+        let Some(asked) = self.asked.remove(&number) else { return };
+        let answer = match answer {
+            Answer::Done => Ok(()),
+            Answer::Refused(refusal) => Err(translate::refusal(&refusal, now)),
+        };
+        // Whoever asked may be gone.
+        let _ = asked.send(answer);
     }
 
     pub(super) fn keep_report(&mut self, report: SpawnReport) -> ReportId {

@@ -1,12 +1,24 @@
 //! The figures that `hatchery status` shows.
 
+mod names;
+
+pub(super) use names::find;
+
 use super::connections::Connection;
+use super::output::printable;
 use super::shell::State;
 use super::translate;
+use super::workers::resident;
 use hatchery_pool::{AppSnapshot, AppState, WorkerSnapshot, WorkerState};
 use hatchery_protocol::options::{AppOptions, Start};
-use hatchery_protocol::status::{AppStatus, Status, WorkerStatus};
+use hatchery_protocol::post_mortem::PostMortem;
+use hatchery_protocol::status::{AppStatus, DisabledStatus, Status, WorkerStatus};
+use names::unique_names;
 use std::fmt::Write;
+use std::time::SystemTime;
+
+/// Records of workers that a person is shown.
+const SHOWN: usize = 5;
 
 pub(super) fn status(state: &State) -> Status {
     let now = state.now();
@@ -16,7 +28,10 @@ pub(super) fn status(state: &State) -> Status {
         root: String::from_utf8_lossy(&app.root).into_owned(),
         name,
         state: app_state(app.state).into(),
-        disabled: None,
+        disabled: app.disabled.as_ref().map(|(why, until)| DisabledStatus {
+            why: translate::disabling(why),
+            retry_in_s: until.map(|until| until.since(now).as_secs_f64()),
+        }),
         limit: app.limit.map(|gate| translate::gate(gate).into()),
         generation: app.generation.0,
         waiting: app.waiting,
@@ -37,7 +52,7 @@ pub(super) fn status(state: &State) -> Status {
         active: snapshot.active,
         waiting: snapshot.waiting,
         apps: apps.collect(),
-        post_mortems: Vec::new(),
+        post_mortems: state.records.all(),
     }
 }
 
@@ -60,6 +75,22 @@ impl State {
         }
     }
 
+    /// The last part of an app's root or name, lengthened until no other known app has the same.
+    pub(super) fn short_name(&self, root: &[u8]) -> String {
+        let apps = self.names();
+        let place = apps.iter().position(|(other, _)| other == root);
+        let labels: Vec<String> = apps.into_iter().map(|(_, label)| label).collect();
+        match place.and_then(|place| unique_names(&labels).into_iter().nth(place)) {
+            Some(name) => name,
+            None => self.name(root, &self.options(root)),
+        }
+    }
+
+    /// Every known app: its root, and what it is called.
+    pub(super) fn names(&self) -> Vec<(Vec<u8>, String)> {
+        self.known().map(|(root, options)| (root.clone(), self.name(root, options))).collect()
+    }
+
     /// What an app is called, from the left part of a path to what is shown of it.
     fn label(&self, app: &AppSnapshot) -> String {
         self.name(&app.root, &self.options(&app.root))
@@ -73,21 +104,6 @@ impl State {
             _ => String::from_utf8_lossy(root).into_owned(),
         })
     }
-}
-
-/// The last part of each path, lengthened to the left until no two are alike.
-fn unique_names(paths: &[String]) -> Vec<String> {
-    let parts: Vec<Vec<&str>> =
-        paths.iter().map(|path| path.split('/').filter(|part| !part.is_empty()).collect()).collect();
-    let tail = |parts: &[&str], len: usize| parts[parts.len().saturating_sub(len)..].join("/");
-    let mut names = Vec::with_capacity(paths.len());
-    for (own, path) in parts.iter().zip(paths) {
-        let unique = (1..=own.len())
-            .map(|len| (len, tail(own, len)))
-            .find(|(len, name)| parts.iter().filter(|other| tail(other, *len) == *name).count() == 1);
-        names.push(unique.map_or_else(|| path.clone(), |(_, name)| name));
-    }
-    names
 }
 
 fn app_state(state: AppState) -> &'static str {
@@ -110,14 +126,7 @@ fn worker_state(state: WorkerState) -> &'static str {
     }
 }
 
-/// The second figure of `statm` is in pages.
-fn resident(pid: i32) -> Option<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
-}
-
-/// The figures for a person, a line each.
+/// The figures for a person, a line each, with the last of what went wrong.
 pub(super) fn lines(status: &Status) -> Vec<String> {
     let mut lines = vec![format!(
         "hatchery {}: {} of at most {} workers, {} active, {} waiting",
@@ -131,10 +140,35 @@ pub(super) fn lines(status: &Status) -> Vec<String> {
         if let Some(limit) = &app.limit {
             let _ = write!(line, "  held by {limit}");
         }
+        if let Some(disabled) = &app.disabled {
+            let retry = disabled.retry_in_s.map(|retry| format!("; the next try in {}", span(retry)));
+            let retry = retry.unwrap_or_else(|| "; until it is enabled".into());
+            let _ = write!(line, "  disabled: {}{retry}", printable(&disabled.why));
+        }
         lines.push(line);
         lines.extend(table(&app.workers));
     }
+    lines.extend(ends(&status.post_mortems));
     lines
+}
+
+/// The latest records, a line each.
+fn ends(records: &[PostMortem]) -> Vec<String> {
+    if records.is_empty() {
+        return Vec::new();
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let head = format!(
+        "{} of {} workers that did not leave in peace (status --json has all, with output and sessions):",
+        records.len().min(SHOWN),
+        records.len()
+    );
+    let lines = records.iter().take(SHOWN).map(|record| {
+        let ago = span((now - record.at).max(0.0));
+        let PostMortem { app, worker, pid, why, .. } = record;
+        format!("  {app}  worker {worker}  pid {pid}  {ago} ago  {}", printable(why))
+    });
+    std::iter::once(head).chain(lines).collect()
 }
 
 fn table(workers: &[WorkerStatus]) -> Vec<String> {

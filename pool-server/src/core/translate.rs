@@ -8,7 +8,7 @@ use hatchery_protocol::keys::Who;
 use hatchery_protocol::link::LaunchPlan;
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::{Refusal, Scope};
-use hatchery_protocol::report::Exit;
+use hatchery_protocol::report::{Exit, SpawnReport};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
@@ -109,11 +109,59 @@ pub(super) fn exit(exit: Exit) -> pool::Exit {
     }
 }
 
+/// As the process table had it.
+pub(super) fn exit_back(exit: pool::Exit) -> Exit {
+    const KILL: i32 = 9;
+    match exit {
+        pool::Exit::Status(status) => Exit::Status(status),
+        pool::Exit::Signal(signal) => Exit::Signal(signal),
+        pool::Exit::OutOfMemory => Exit::Signal(KILL),
+    }
+}
+
+/// Why a worker did not leave in peace.
+pub(super) fn passing(passing: &pool::Passing, report: Option<&SpawnReport>) -> String {
+    let open = match passing.sessions.len() {
+        0 => "while nobody used it".to_owned(),
+        1 => "while it served 1 session".to_owned(),
+        open => format!("while it served {open} sessions"),
+    };
+    match (passing.why, passing.exit) {
+        _ if report.is_some() || passing.report.is_some() => {
+            format!("could not be started: {}", report.map_or("its report is no longer kept", |report| &report.problem))
+        }
+        (why, Some(pool::Exit::OutOfMemory)) => {
+            let leaving = why.map_or(String::new(), |why| format!("; it was to leave: {}", stop_reason(why)));
+            format!("the kernel killed it for want of memory {open}{leaving}")
+        }
+        (Some(why), _) if passing.killed => killing(why, is_told_first(why)),
+        (Some(why), Some(exit)) => format!("was told to leave: {}; ended with {}", stop_reason(why), exit_text(exit)),
+        (Some(why), None) => format!("was told to leave: {}", stop_reason(why)),
+        (None, Some(exit)) => format!("died with {} {open}", exit_text(exit)),
+        (None, None) => format!("ended {open}"),
+    }
+}
+
+/// Whether a worker that leaves for this gets TERM before KILL.
+fn is_told_first(why: StopReason) -> bool {
+    !matches!(why, StopReason::StartTimedOut | StopReason::SpawnFailed | StopReason::StopTimedOut)
+}
+
+/// Why a worker is killed. `told`: it got TERM before, for this reason.
+pub(super) fn killing(why: StopReason, told: bool) -> String {
+    match (told, why) {
+        (true, why) if why != StopReason::StopTimedOut => {
+            format!("killed: {}; it was to leave: {}", stop_reason(StopReason::StopTimedOut), stop_reason(why))
+        }
+        (_, why) => format!("killed: {}", stop_reason(why)),
+    }
+}
+
 pub(super) fn exit_text(exit: pool::Exit) -> String {
     match exit {
         pool::Exit::Status(status) => format!("exit status {status}"),
         pool::Exit::Signal(signal) => format!("signal {signal}"),
-        pool::Exit::OutOfMemory => "a kill for want of memory".into(),
+        pool::Exit::OutOfMemory => "a kill by the kernel for want of memory".into(),
     }
 }
 
@@ -217,12 +265,12 @@ pub(super) fn stop_reason(why: StopReason) -> &'static str {
         StopReason::ConnectRefused => "it does not answer at its socket",
         StopReason::LingerTimedOut => "a client left and it did not finish within linger",
         StopReason::StopTimedOut => "it did not leave within stop_timeout after TERM",
-        StopReason::MaxRequests => "max_requests",
-        StopReason::MaxLifetime => "max_lifetime",
-        StopReason::MaxMemory => "max_memory",
-        StopReason::RequestTimedOut => "max_request_time",
-        StopReason::PingFailed => "it did not answer its pings",
-        StopReason::BreakerOpened => "the application was disabled while it started",
+        StopReason::MaxRequests => "it has served max_requests sessions",
+        StopReason::MaxLifetime => "it has reached max_lifetime",
+        StopReason::MaxMemory => "it uses more than max_memory",
+        StopReason::RequestTimedOut => "a session took longer than max_request_time",
+        StopReason::PingFailed => "it left ping_failures pings in a row unanswered",
+        StopReason::BreakerOpened => "the application was disabled while it started (breaker_failures)",
         StopReason::OldGeneration => "a newer generation serves",
         StopReason::Retired => "retired by the operator",
         StopReason::AppStopped => "the application was stopped",

@@ -1,16 +1,22 @@
 //! A worker process as the core sees it: from `Spawn` to `Exited`.
 
+mod ends;
+mod looks;
+mod memory;
+pub(super) mod records;
+
+pub(super) use memory::resident;
+
 use super::address::{Address, private_listener};
 use super::output::Output;
 use super::ready::{self, NotifySocket};
 use super::shell::{Shell, State};
-use super::translate;
-use hatchery_pool::{AppId, Event, StopReason, WorkerId};
-use hatchery_protocol::link::{LaunchPlan, Listen, Place, ReadyBy, ToKeeper, WorkerNumber};
-use hatchery_protocol::report::{Exit, SpawnReport, SpawnStep};
+use hatchery_pool::{AppId, Event, SessionId, StopReason, WorkerId};
+use hatchery_protocol::link::{Findings, LaunchPlan, Listen, Place, ReadyBy, ToKeeper, WorkerNumber};
+use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, open};
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -21,6 +27,8 @@ use tokio::task::AbortHandle;
 
 /// How long a report waits for the last output of a worker that has exited.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Ended sessions of a worker of which it is remembered what front ends said of them.
+const SAID: usize = 32;
 
 pub(super) struct Workers {
     table: BTreeMap<WorkerId, Worker>,
@@ -43,6 +51,7 @@ pub(super) struct WorkersError {
 pub(super) struct Worker {
     /// 0 until it has one.
     pub(super) pid: i32,
+    pub(super) app: AppId,
     pub(super) plan: Rc<LaunchPlan>,
     /// `None` until the listener that it makes itself was found.
     pub(super) address: Option<Address>,
@@ -52,6 +61,15 @@ pub(super) struct Worker {
     stage: Stage,
     /// What it was told, and why; sent again should its process only appear now.
     order: Option<(StopReason, bool)>,
+    ping: Option<AbortHandle>,
+    /// What an examination found last.
+    findings: Findings,
+    /// In bytes, as last measured.
+    memory: Option<u64>,
+    /// The kernel killed it for want of memory.
+    out_of_memory: bool,
+    /// What front ends said of sessions that the pool ended.
+    said: VecDeque<(SessionId, String)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,15 +101,34 @@ impl Workers {
         self.table.get(&worker)
     }
 
+    /// The one with this process.
+    pub(super) fn with_pid(&self, pid: i32) -> Option<WorkerId> {
+        self.table.iter().find(|(_, worker)| pid != 0 && worker.pid == pid).map(|(id, _)| *id)
+    }
+
     /// Notes that a worker was told to leave. True: it has a process that can be told now.
     pub(super) fn order(&mut self, worker: WorkerId, why: StopReason, kill: bool) -> bool {
         let Some(worker) = self.table.get_mut(&worker) else { return false };
         worker.order = Some((why, kill));
         worker.pid != 0
     }
+
+    /// Remembers what a front end said of a session that ends at the pool's word, or with its worker.
+    pub(super) fn remember(&mut self, worker: WorkerId, session: SessionId, said: &str) {
+        let Some(worker) = self.table.get_mut(&worker).filter(|_| !said.is_empty()) else { return };
+        if worker.said.len() == SAID {
+            worker.said.pop_front();
+        }
+        worker.said.push_back((session, said.to_owned()));
+    }
 }
 
 impl Worker {
+    /// Whether it was told to leave in peace.
+    pub(super) fn is_asked_to_leave(&self) -> bool {
+        self.order.is_some_and(|(_, kill)| !kill)
+    }
+
     fn report(&self, step: SpawnStep, problem: String, remedy: &str) -> SpawnReport {
         SpawnReport {
             root: String::from_utf8_lossy(&self.plan.root).into_owned(),
@@ -102,12 +139,6 @@ impl Worker {
             exit: None,
         }
     }
-
-    /// Whether its end is the failure of its start, rather than what the pool ordered for other reasons.
-    fn failed_to_start(&self) -> bool {
-        let ordered = self.order.is_some_and(|(why, _)| why != StopReason::StartTimedOut);
-        self.stage == Stage::Starting && !ordered
-    }
 }
 
 impl State {
@@ -115,7 +146,7 @@ impl State {
     pub(super) fn spawn(&mut self, shell: &Shell, app: AppId, worker: WorkerId) -> Option<Event> {
         let known = self.apps.get(&app)?;
         let (name, plan) = (known.name.clone(), Rc::clone(known.plan.as_ref()?));
-        match self.prepare(shell, app, worker, name, &plan) {
+        match self.prepare(shell, app, worker, &name, &plan) {
             Ok(()) => None,
             Err(error) => {
                 let report = self.keep_report(SpawnReport {
@@ -136,7 +167,7 @@ impl State {
         shell: &Shell,
         app: AppId,
         worker: WorkerId,
-        name: String,
+        name: &str,
         plan: &Rc<LaunchPlan>,
     ) -> std::io::Result<()> {
         let (listener, address) = match plan.listen {
@@ -148,7 +179,8 @@ impl State {
         };
         let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let output = Output::new(name, stdout, stderr)?;
+        let file = if self.outputs.are_files() { self.short_name(&plan.root) } else { String::new() };
+        let output = self.outputs.of_worker(name, &file, stdout, stderr)?;
         let notify = match plan.ready {
             ReadyBy::Notify => Some(NotifySocket::bind(&self.workers.notify)?),
             ReadyBy::Probe => None,
@@ -164,6 +196,7 @@ impl State {
         self.tell_keeper(&message, &given);
         let mut process = Worker {
             pid: 0,
+            app,
             plan: Rc::clone(plan),
             address,
             output,
@@ -171,6 +204,11 @@ impl State {
             readiness: None,
             stage: Stage::Starting,
             order: None,
+            ping: None,
+            findings: Findings::default(),
+            memory: None,
+            out_of_memory: false,
+            said: VecDeque::new(),
         };
         if let Some(socket) = &process.notify {
             let mark = format!("{}.{}", self.workers.mark, worker.0);
@@ -188,7 +226,7 @@ impl State {
 }
 
 impl Shell {
-    pub(super) fn worker_started(&self, number: WorkerNumber, pid: i32) {
+    pub(super) fn worker_started(&self, number: WorkerNumber, pid: i32, missed: Vec<String>) {
         let mut state = self.state();
         let Some((id, worker)) = state.worker_mut(number) else { return };
         worker.pid = pid;
@@ -203,9 +241,11 @@ impl Shell {
                 None
             }
         };
+        let app = worker.app;
         if let Some(message) = message {
             state.tell_keeper(&message, &[]);
         }
+        state.say_missed(app, missed);
     }
 
     /// It said `READY=1`.
@@ -280,55 +320,6 @@ impl Shell {
         };
         self.worker_useless(number, report);
     }
-
-    /// No process came of it.
-    pub(super) fn worker_not_started(&self, number: WorkerNumber, report: SpawnReport) {
-        let event = {
-            let mut state = self.state();
-            let Some((id, worker)) = state.worker_mut(number) else { return };
-            let ordered = !worker.failed_to_start();
-            let report = SpawnReport { root: String::from_utf8_lossy(&worker.plan.root).into_owned(), ..report };
-            state.remove_worker(id);
-            if ordered {
-                Event::Exited { worker: id, exit: hatchery_pool::Exit::Status(0) }
-            } else {
-                Event::SpawnFailed { worker: id, report: state.keep_report(report), gone: true }
-            }
-        };
-        self.tell(event);
-    }
-
-    pub(super) fn worker_exited(&self, number: WorkerNumber, exit: Exit) {
-        let id = {
-            let mut state = self.state();
-            let Some((id, worker)) = state.worker_mut(number) else { return };
-            if worker.failed_to_start() {
-                // Its last words are still in the pipe.
-                let waiting = tokio::task::spawn_local(self.clone().report_failed_start(id, exit));
-                worker.stop_readiness();
-                drop(waiting);
-                return;
-            }
-            state.remove_worker(id);
-            id
-        };
-        self.tell(Event::Exited { worker: id, exit: translate::exit(exit) });
-    }
-
-    async fn report_failed_start(self, id: WorkerId, exit: Exit) {
-        let output = self.state().workers.get(id).map(|worker| Rc::clone(&worker.output));
-        let Some(output) = output else { return };
-        // A process that escaped may hold the pipe for ever.
-        let _ = tokio::time::timeout(LAST_WORDS, output.closed()).await;
-        let report = {
-            let mut state = self.state();
-            let Some(worker) = state.workers.get(id) else { return };
-            let report = worker.start_report(exit);
-            state.remove_worker(id);
-            state.keep_report(report)
-        };
-        self.tell(Event::SpawnFailed { worker: id, report, gone: true });
-    }
 }
 
 impl Worker {
@@ -342,45 +333,13 @@ impl Worker {
             readiness.abort();
         }
     }
-
-    fn start_report(&self, exit: Exit) -> SpawnReport {
-        let (problem, remedy) = match self.order {
-            Some((StopReason::StartTimedOut, _)) => {
-                (format!("it was not ready within {:?} and was killed", self.plan.start_timeout), self.waits_for())
-            }
-            _ => match exit {
-                Exit::Status(0) => (
-                    "its start command ended at once, with exit status 0".into(),
-                    "a worker must stay in the foreground and serve until it gets TERM: don't let it daemonize",
-                ),
-                exit => (
-                    format!("its start command ended before it was ready, with {exit}"),
-                    "its last output should say why",
-                ),
-            },
-        };
-        SpawnReport { exit: Some(exit), ..self.report(SpawnStep::Ready, problem, remedy) }
-    }
-
-    fn waits_for(&self) -> &'static str {
-        match (self.plan.ready, self.plan.listen) {
-            (ReadyBy::Notify, _) => "it must send READY=1 to NOTIFY_SOCKET, since its manifest says ready = \"notify\"",
-            (_, Listen::Fd) => {
-                "it must accept connections on the socket at descriptor 3 (LISTEN_FDS=1) and answer there"
-            }
-            (_, Listen::Stdin) => {
-                "it must accept connections on the socket that is its standard input, and answer there"
-            }
-            (_, Listen::Port) => "it must listen on 127.0.0.1 at the port in PORT, or {port} in its command",
-            (_, Listen::Socket) => "it must listen at the path {socket} in its command",
-        }
-    }
 }
 
 impl State {
     fn remove_worker(&mut self, id: WorkerId) {
         if let Some(mut worker) = self.workers.table.remove(&id) {
             worker.stop_readiness();
+            worker.end_ping();
         }
     }
 }

@@ -1,0 +1,104 @@
+//! What the pool has to say to people: a sentence each in the log, with the settings that have to do with it.
+
+use crate::core::shell::State;
+use crate::core::translate;
+use hatchery_pool::{AppId, Exit, Notice, StopReason, Time, WorkerId};
+
+impl State {
+    pub(super) fn note(&self, now: Time, notice: &Notice) {
+        let name = |app: &AppId| self.app_name(*app);
+        match notice {
+            Notice::Registered { app } => tracing::debug!(app = name(app), "registered"),
+            Notice::Forgotten { app } => tracing::debug!(app = name(app), "forgotten"),
+            Notice::OptionsIgnored { app } => tracing::warn!(
+                app = name(app),
+                "options that differ from those it was registered with are ignored until it is added anew"
+            ),
+            Notice::WorkerReady { worker, after } => {
+                let (pid, after) = (self.pid(*worker), after.as_secs_f64() * 1000.0);
+                tracing::info!(worker = worker.0, pid, "ready after {after:.0} ms");
+            }
+            Notice::WorkerGone { worker, exit, why } => gone(*worker, *exit, *why),
+            Notice::SpawnFailed { app, worker: _, report } => match self.report(*report) {
+                Some(report) => tracing::error!(app = name(app), "{report}"),
+                None => tracing::error!(app = name(app), "a worker could not be started"),
+            },
+            Notice::MinAboveMax { apps, min_total, max } => tracing::warn!(
+                "the workers kept at least are {min_total} ({}), and the pool's max is {max}: raise max or lower min",
+                self.listed(apps)
+            ),
+            Notice::MoreAppsThanMax { apps, max } => tracing::warn!(
+                "{} applications are registered ({}), and the pool's max is {max}: not all can have a worker at the \
+                 same time, and they evict one another; raise max",
+                apps.len(),
+                self.listed(apps)
+            ),
+            Notice::MinPaused { app } => tracing::warn!(
+                app = name(app),
+                "a worker could not be started; its min is kept again from the next get on"
+            ),
+            Notice::BreakerOpened { app, until, why } => tracing::error!(
+                app = name(app),
+                "disabled: {}; the next get in {} or later tries again, and `hatchery enable` at once (breaker_failures, \
+                 breaker_window)",
+                translate::disabling(why),
+                seconds(*until, now)
+            ),
+            Notice::BreakerClosed { app } => {
+                tracing::info!(app = name(app), "not disabled any more: its failures are forgotten");
+            }
+            Notice::Recycling { worker, why } => {
+                let (app, pid) = (self.app_of(*worker), self.pid(*worker));
+                tracing::info!(app, worker = worker.0, pid, "to be replaced: {}", translate::stop_reason(*why));
+            }
+            Notice::RecyclingPaused { app, until } => tracing::warn!(
+                app = name(app),
+                "a worker that was to replace another could not be started; the other goes on serving, and the next \
+                 try is in {}",
+                seconds(*until, now)
+            ),
+            Notice::PingMissed { worker, in_a_row } => {
+                let (app, pid) = (self.app_of(*worker), self.pid(*worker));
+                tracing::warn!(
+                    app,
+                    worker = worker.0,
+                    pid,
+                    "it did not answer a ping within ping_timeout, or not well: {in_a_row} in a row, and at \
+                     ping_failures it is replaced"
+                );
+            }
+        }
+    }
+
+    fn pid(&self, worker: WorkerId) -> i32 {
+        self.workers.get(worker).map_or(0, |worker| worker.pid)
+    }
+
+    fn app_of(&self, worker: WorkerId) -> Option<String> {
+        self.workers.get(worker).map(|worker| self.app_name(worker.app))
+    }
+
+    /// What an app is called in the log, inspected or not.
+    fn app_name(&self, app: AppId) -> String {
+        let known = self.apps.get(&app).map(|app| app.name.clone());
+        known
+            .or_else(|| self.pool.root(app).map(|root| self.name(root, &self.options(root))))
+            .unwrap_or_else(|| app.to_string())
+    }
+
+    fn listed(&self, apps: &[AppId]) -> String {
+        apps.iter().map(|app| self.app_name(*app)).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn seconds(until: Time, now: Time) -> String {
+    format!("{:.0} s", until.since(now).as_secs_f64().ceil())
+}
+
+fn gone(worker: WorkerId, exit: Exit, why: Option<StopReason>) {
+    let exit = translate::exit_text(exit);
+    match why {
+        Some(why) => tracing::info!(worker = worker.0, "gone with {exit}: {}", translate::stop_reason(why)),
+        None => tracing::warn!(worker = worker.0, "died with {exit}"),
+    }
+}

@@ -1,6 +1,6 @@
 //! What goes wrong: what is counted, what is remembered of an app, and what is recorded of a worker.
 
-use crate::app::Origin;
+use crate::app::{Origin, Upkeep};
 use crate::book::Use;
 use crate::effect::{Effect, Failure, Notice, Passing, Refusal, StopReason};
 use crate::event::Exit;
@@ -84,6 +84,8 @@ impl Pool {
         self.no_longer_remembered(id);
         if let Some(app) = self.apps.get_mut(&id) {
             app.breaker.reset();
+            // Nobody uses it: that its failures are forgotten is no reason to start it.
+            app.upkeep = Upkeep::NotYet;
             self.touch(id);
         }
     }

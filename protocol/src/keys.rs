@@ -89,7 +89,7 @@ macro_rules! keys {
             pub fn keys_over(self, base: &Self) -> Self {
                 Self {
                     $($name: self.$name.or_else(|| base.$name.clone()),)*
-                    ..self
+                    $($other: self.$other,)*
                 }
             }
         }

@@ -21,14 +21,15 @@ impl Pool {
         if connection.client != client {
             return;
         }
-        let (worker, app) = (connection.worker, connection.app);
+        let (worker, app, was_open) = (connection.worker, connection.app, connection.state == Use::Open);
         match (connection.state, how) {
             (Use::Open, Close::Kept) => self.park(id, worker, now),
             (Use::Open, Close::Abandoned) => self.linger(id, now),
             (Use::Open | Use::Parked, Close::Finished) | (Use::Parked, Close::Abandoned) => self.release(id, now),
             (Use::Parked, Close::Kept) | (Use::Lingering, _) => return,
         }
-        if how != Close::Abandoned {
+        // A parked connection that is dropped proves nothing: its session ended when it was parked.
+        if how != Close::Abandoned && was_open {
             self.prove(app);
         }
         if how != Close::Abandoned && self.roster.get(worker).is_some_and(|worker| worker.back_off.is_some()) {

@@ -82,7 +82,10 @@ impl Pool {
 
     pub(crate) fn forget_failures(&mut self, id: AppId) {
         self.no_longer_remembered(id);
-        if let Some(app) = self.apps.get_mut(&id) {
+        // What the operator has registered or switched off since keeps what is known of it.
+        if self.is_forgettable(id)
+            && let Some(app) = self.apps.get_mut(&id)
+        {
             app.breaker.reset();
             // Nobody uses it: that its failures are forgotten is no reason to start it.
             app.upkeep = Upkeep::NotYet;

@@ -146,6 +146,10 @@ impl Pool {
     pub(crate) fn succeed(&mut self, id: WorkerId, now: Time) {
         let Some(old) = self.roster.get(id).and_then(|worker| worker.replaces) else { return };
         let why = self.roster.get(old).and_then(|old| old.spent);
+        // It takes over how long the other was idle: an app that nobody uses shall not live on by being renewed.
+        if let Some(idle_since) = self.roster.get(old).filter(|old| old.is_idle()).map(|old| old.used) {
+            self.roster.update(id, |worker| worker.used = idle_since);
+        }
         self.unpair(id);
         if let Some(why) = why {
             self.leave(old, why, now);

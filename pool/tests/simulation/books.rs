@@ -95,8 +95,8 @@ pub(crate) struct Books {
     last: (WorkerId, ConnectionId, SessionId),
     ending: bool,
     pub(crate) ended: bool,
-    /// The app of a worker that has become ready in this step, and replaced nobody yet.
-    succeeds: Option<AppId>,
+    /// A worker that has become ready in this step, and replaced nobody yet.
+    succeeds: Option<WorkerId>,
     /// What has to be recorded in this step.
     to_record: Option<life::Expected>,
     broken: BTreeMap<Vec<u8>, Broken>,
@@ -174,9 +174,9 @@ impl Books {
             }
             Event::Ready { worker } => {
                 let starting = |worker: &&mut Worker| worker.phase == Phase::Starting && !worker.life.is_doomed();
-                if let Some(worker) = self.workers.get_mut(worker).filter(starting) {
-                    (worker.phase, worker.idle_since, worker.ready) = (Phase::Serving, now, now);
-                    self.succeeds = Some(worker.app);
+                if let Some(found) = self.workers.get_mut(worker).filter(starting) {
+                    (found.phase, found.idle_since, found.ready) = (Phase::Serving, now, now);
+                    self.succeeds = Some(*worker);
                 }
             }
             Event::SpawnFailed { worker, gone: true, .. } => {

@@ -77,7 +77,7 @@ fn only_one_of(folders: Vec<PathBuf>) -> Result<UnixStream, NoAdmin> {
 }
 
 /// The folders a pool of this user may have put its socket into.
-fn folders() -> Vec<PathBuf> {
+pub(crate) fn folders() -> Vec<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
     let given = given.map(|folder| Path::new(&folder).join("hatchery"));

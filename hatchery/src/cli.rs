@@ -1,16 +1,14 @@
 //! The command line.
 
-use crate::units::Span;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use hatchery_pool_client::{Admin, LogFormat};
+use crate::config::arguments::Said;
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Pools of application processes: one command, any application, each in its own process.
 #[derive(Debug, Parser)]
 #[command(name = "hatchery", version, max_term_width = 100, infer_long_args = false)]
-#[command(after_help = "Durations: 250ms, 10s, 5m, 1h or never; a bare number is seconds.\n\
-    Exit status: 0 done, 1 refused or failed (one line says why), 2 usage.")]
+#[command(after_help = "Exit status: 0 done, 1 refused or failed (one line says why), 2 usage.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -26,6 +24,17 @@ pub(crate) enum Verb {
     Serve(Box<Serve>),
     /// Show what runs, where, and how busy it is
     Status(Status),
+    /// Refuse new sessions with an application, until it is enabled
+    Disable(Disable),
+    /// Serve an application again that was disabled, by whomever
+    Enable(Enable),
+    /// Replace a worker: it takes no new session, and leaves with its last one
+    Retire(Retire),
+    /// Work on an operator's file
+    #[command(subcommand)]
+    Config(Config),
+    /// Show what this machine offers to a pool, what it lacks, and what that costs
+    Doctor(Doctor),
     /// Be a worker of the demo application (started by the pool)
     #[command(hide = true)]
     DemoApp,
@@ -42,8 +51,10 @@ pub(crate) enum Verb {
     hatchery serve                                     the current folder, or the demo app\n  \
     hatchery serve ~/shop -p 3000                      one application\n  \
     hatchery serve --app =~/site --app /blog=~/blog    two, by path\n  \
-    hatchery serve --app a.localhost=~/a --app b.localhost=~/b\n\n\
-    Durations: 250ms, 10s, 5m, 1h or never; a bare number is seconds.")]
+    hatchery serve --app a.localhost=~/a --app b.localhost=~/b\n  \
+    hatchery serve --config /etc/hatchery/pool.toml    as the operator's file says\n\n\
+    Times: 250ms, 10s, 5m, 1h or never; a bare number is seconds. Sizes: 64K, 512M, 1GiB; a bare number is bytes.\n\
+    Options are defaults of all applications: what an [[app]] of the file says itself holds. --help lists all.")]
 pub(crate) struct Serve {
     /// The application's folder; without it, the current folder if it has a hatchery.toml, else the demo app
     #[arg(value_name = "ROOT")]
@@ -53,66 +64,68 @@ pub(crate) struct Serve {
     #[arg(long = "app", value_name = "[HOST][/PATH]=ROOT")]
     pub(crate) apps: Vec<String>,
 
-    /// Where to listen: ADDRESS:PORT, :PORT (every address) or unix:PATH (repeatable) [default: 127.0.0.1:8080]
-    #[arg(long, env = "HATCHERY_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
-    pub(crate) listen: Vec<String>,
+    /// Serve each subfolder of DIR at NAME.localhost, as they are at the start
+    #[arg(long = "apps", value_name = "DIR")]
+    pub(crate) apps_in: Option<PathBuf>,
+
+    /// Read settings and applications from this file; options win over its [pool] and [defaults]
+    #[arg(long, env = "HATCHERY_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     /// Listen on this port of 127.0.0.1
     #[arg(long, short, env = "HATCHERY_PORT")]
     pub(crate) port: Option<u16>,
 
-    /// Worker processes of all applications together
-    #[arg(long, env = "HATCHERY_MAX", default_value = "6", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max: u32,
-
-    /// Worker processes of one application [default: no limit]
-    #[arg(long, env = "HATCHERY_MAX_PER_APP", value_name = "N")]
-    pub(crate) max_per_app: Option<u32>,
-
-    /// Workers of an application that stay once it was asked for
-    #[arg(long, env = "HATCHERY_MIN", default_value = "0", value_name = "N")]
-    pub(crate) min: u32,
-
-    /// An idle worker leaves after this
-    #[arg(long, env = "HATCHERY_MAX_IDLE", default_value = "5m", value_name = "TIME")]
-    pub(crate) max_idle: Span,
-
-    /// Requests at once in one worker; 0: no limit [default: what the application says, else 1]
-    #[arg(long, env = "HATCHERY_CONCURRENCY", value_name = "N")]
-    pub(crate) concurrency: Option<u32>,
-
-    /// Requests of an application that may wait for a worker
-    #[arg(long, env = "HATCHERY_MAX_QUEUE", default_value = "100", value_name = "N")]
-    pub(crate) max_queue: u32,
-
-    /// How long one may wait
-    #[arg(long, env = "HATCHERY_MAX_QUEUE_WAIT", default_value = "30s", value_name = "TIME")]
-    pub(crate) max_queue_wait: Span,
-
-    /// How long open requests have to finish at the end
-    #[arg(long, env = "HATCHERY_DRAIN_TIMEOUT", default_value = "60s", value_name = "TIME")]
-    pub(crate) drain_timeout: Span,
-
-    /// What RACK_ENV, NODE_ENV and their like are set to; `development` shows errors to the browser
-    /// [default: development if only this machine is listened to, else production]
-    #[arg(long, short, env = "HATCHERY_ENVIRONMENT", value_name = "NAME", value_parser = environment)]
-    pub(crate) environment: Option<String>,
-
     /// An environment variable of the workers (repeatable)
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
 
-    /// Write the log to this file, not to standard error
-    #[arg(long, env = "HATCHERY_LOG_FILE", value_name = "PATH")]
-    pub(crate) log_file: Option<PathBuf>,
-
-    /// How a line of the log looks
-    #[arg(long, env = "HATCHERY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
-    pub(crate) log_format: Format,
+    #[command(flatten)]
+    pub(crate) said: Said,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Status {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Disable {
+    /// Its root, or the last part of that
+    pub(crate) app: String,
+
+    /// What is told to whoever asks for it
+    #[arg(value_name = "REASON")]
+    pub(crate) reason: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Enable {
+    /// Its root, or the last part of that
+    pub(crate) app: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Retire {
+    /// Its number or its process, as `status` shows them
+    #[arg(value_name = "WORKER|PID")]
+    pub(crate) worker: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Tell what is wrong with a file, a line for each mistake
+    Check {
+        /// The operator's file, such as pool.toml
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -137,41 +150,6 @@ impl FromStr for AdminAt {
     }
 }
 
-impl From<Option<AdminAt>> for PoolAdmin {
-    fn from(at: Option<AdminAt>) -> Self {
-        Self(match at {
-            None => Admin::DefaultPlace,
-            Some(AdminAt::None) => Admin::None,
-            Some(AdminAt::Path(path)) => Admin::At(path),
-        })
-    }
-}
-
-/// The pool's own word for [`AdminAt`].
-pub(crate) struct PoolAdmin(pub(crate) Admin);
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Format {
-    Text,
-    Json,
-}
-
-impl From<Format> for LogFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Text => Self::Text,
-            Format::Json => Self::Json,
-        }
-    }
-}
-
-fn environment(name: &str) -> Result<String, String> {
-    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '\0') {
-        return Err("an environment is a word, such as development, staging or production".to_owned());
-    }
-    Ok(name.to_owned())
-}
-
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && !text.contains('\0') => Ok((key.to_owned(), value.to_owned())),
@@ -183,6 +161,8 @@ fn variable(text: &str) -> Result<(String, String), String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use hatchery_protocol::config::PoolOptions;
+    use hatchery_protocol::options::AppOptions;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -199,8 +179,45 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused() {
-        for option in ["--config=a", "--apps=a", "--watch", "--pool-user=a", "--max=0", "--max-idle=soon"] {
+        for option in ["--watch", "--quiet-period=1s", "--max=0", "--max-idle=soon", "--nice=50", "--umask=9"] {
             assert!(Cli::try_parse_from(["hatchery", "serve", option]).is_err(), "{option}");
         }
+    }
+
+    fn said(arguments: &[&str]) -> Said {
+        match Cli::try_parse_from(["hatchery", "serve"].iter().chain(arguments)).unwrap().verb {
+            Verb::Serve(options) => options.said,
+            other => unreachable!("serve was said, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_key_is_an_option() {
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let keys = PoolOptions::KEYS.iter().chain(AppOptions::KEYS);
+        for key in keys.filter(|key| key.name != "admin") {
+            let option = serve.get_arguments().find(|option| option.get_id() == key.name);
+            assert_eq!(option.and_then(|o| o.get_long()), Some(&*key.name.replace('_', "-")), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn a_switch_needs_no_value_and_can_have_one() {
+        for (arguments, value) in [
+            (vec!["--no-new-privs"], Some(true)),
+            (vec!["--no-new-privs=false"], Some(false)),
+            (vec!["--no-new-privs", "/srv/shop"], Some(true)),
+            (vec![], None),
+        ] {
+            assert_eq!(said(&arguments).defaults.no_new_privs, value, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn lists_are_repeated_or_separated_by_commas() {
+        let said = said(&["--listen", "8080,unix:/run/a", "--listen=:81", "--nice", "-5", "-e", "staging"]);
+        assert_eq!(said.pool.listen.unwrap(), ["8080", "unix:/run/a", ":81"]);
+        assert_eq!((said.defaults.nice, said.defaults.environment.as_deref()), (Some(-5), Some("staging")));
     }
 }

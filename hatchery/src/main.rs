@@ -2,21 +2,28 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | [`cli`], [`units`] | the command line, and what people write in it |
+//! | [`cli`] | the command line |
+//! | [`config`] | what the operator says: a file, options, environment variables |
 //! | [`serve`] | the web server with a pool inside |
-//! | [`status`], [`admin_place`] | asking a live pool, and finding it |
+//! | [`privileges`] | giving up root's rights |
+//! | [`admin`], [`status`], [`admin_place`] | talking to a live pool, and finding it |
+//! | [`doctor`] | what this machine offers |
 //! | [`demo_app`] | the application that is served when there is none |
 
+mod admin;
 mod admin_place;
 mod cli;
+mod config;
 mod demo_app;
+mod doctor;
+mod privileges;
 mod serve;
 mod status;
-mod units;
 
 use clap::Parser;
 use cli::{Cli, Verb};
 use hatchery_pool_server::{Roles, Spawner};
+use std::io::Write;
 use std::process::ExitCode;
 
 const ROLES: Roles = Roles {
@@ -39,6 +46,11 @@ fn main() -> ExitCode {
     match cli.verb {
         Verb::Serve(options) => serve::run(*options, cli.admin),
         Verb::Status(options) => status::run(&options, cli.admin),
+        Verb::Disable(options) => admin::disable(&options, cli.admin),
+        Verb::Enable(options) => admin::enable(&options, cli.admin),
+        Verb::Retire(options) => admin::retire(&options, cli.admin),
+        Verb::Config(cli::Config::Check { file }) => config::check(&file),
+        Verb::Doctor(options) => doctor::run(&options),
         Verb::DemoApp => demo_app::run(),
         Verb::PoolServer | Verb::Spawner => complain("this is a role that takes no arguments"),
     }
@@ -48,4 +60,15 @@ fn main() -> ExitCode {
 fn complain(problem: impl std::fmt::Display) -> ExitCode {
     eprintln!("hatchery: {problem}");
     ExitCode::FAILURE
+}
+
+/// Prints `text`. `hatchery status | head` is no failure.
+///
+/// # Errors
+/// It can't be written.
+fn print(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
+    }
 }

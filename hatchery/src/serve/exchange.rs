@@ -19,6 +19,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant, sleep};
+
+/// How long the pool has to say why a session ended without an answer, and how often it is looked for.
+const REASON: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What a worker made of a request.
 #[derive(Debug)]
@@ -70,8 +75,9 @@ pub(crate) async fn send(
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            let wire = exchange.connection.into_parts().io.into_inner();
-            return Err(Failure { error, sent: wire.sent, received: wire.received, ended: wire.session.ended() });
+            let Wire { session, sent, received } = exchange.connection.into_parts().io.into_inner();
+            let ended = if received || source.has_failed() { session.ended() } else { reason(&session).await };
+            return Err(Failure { error, sent, received, ended });
         }
     };
     let (head, incoming) = answer.into_parts();
@@ -89,6 +95,18 @@ pub(crate) async fn send(
         .await;
     }
     Ok(Outcome::Answer(Response::from_parts(head, body)))
+}
+
+/// Why a session ended before a byte of an answer came. The pool's word is on its way then, if it has one: a worker
+/// that closes connections as it likes costs this time, and a request is not sent again that had its time.
+async fn reason(session: &Session) -> Option<Ended> {
+    let until = Instant::now() + REASON;
+    loop {
+        match session.ended() {
+            None if Instant::now() < until => sleep(LOOK).await,
+            ended => return ended,
+        }
+    }
 }
 
 /// The body of a worker's answer. It holds the session until the answer is complete.
@@ -131,9 +149,12 @@ impl Body for WorkerBody {
             // The session's part is over, though the client's may last: a length that is reached is not asked about again.
             Some(Ok(_)) | None => this.complete(context),
             Some(Err(error)) => {
-                this.driver = None;
+                let ended = this.driver.take().and_then(Driver::ended).map_or("", |why| match why {
+                    Ended::RequestTimedOut => " (the session had its max_request_time)",
+                    _ => "",
+                });
                 let app = this.root.display();
-                tracing::error!(%app, pid = this.pid, "a worker's answer broke off: {error}");
+                tracing::error!(%app, pid = this.pid, "a worker's answer broke off: {error}{ended}");
             }
         }
         Poll::Ready(frame)
@@ -159,6 +180,14 @@ enum Driver {
 }
 
 impl Driver {
+    /// Why the pool ended the session, as far as that is known here. Abandons it.
+    fn ended(self) -> Option<Ended> {
+        match self {
+            Self::Here(exchange) => exchange.connection.into_parts().io.into_inner().session.ended(),
+            Self::Apart(_) => None,
+        }
+    }
+
     fn of(exchange: Exchange, source: &Source) -> Self {
         let exchange = Box::new(exchange);
         if source.is_done() {

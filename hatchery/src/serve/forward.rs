@@ -1,5 +1,6 @@
 //! One request: to which app, over which session, and what is answered when that fails.
 
+use super::attempts::Attempts;
 use super::exchange::{self, Failure, Outcome, WorkerBody};
 use super::headers::{self, Peer};
 use super::interim::Interim;
@@ -23,18 +24,16 @@ use tokio_util::task::TaskTracker;
 /// An answer's body: a worker's, or a page of our own.
 pub(crate) type Answer = Response<Either<WorkerBody, Full<Bytes>>>;
 
-/// How often one request may meet a worker again that failed it, and how long the pool has each time to hear of
-/// that one's death.
-const MEETINGS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long a client should wait where the pool is away for a moment, or out of descriptors.
+const MOMENT: Duration = Duration::from_secs(5);
+/// The same after a restart: the next worker is there, or starts.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What every request needs.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) router: Router,
     pub(crate) pool: Pool,
-    /// Shows the browser why an app could not be started.
-    pub(crate) development: bool,
     /// Connections that are no HTTP any more.
     pub(crate) switched: TaskTracker,
     /// The end of the time for open requests.
@@ -73,8 +72,7 @@ impl Front {
         answer
     }
 
-    /// One attempt, and a second one where the first can't have done anything. Until the pool has heard of a
-    /// worker's death it may give the same one again: that is no second attempt.
+    /// One attempt, and further ones where the earlier can't have done any harm.
     async fn exchange(
         &self,
         peer: Peer,
@@ -84,10 +82,13 @@ impl Front {
         source: &Source,
     ) -> Result<Outcome, Page> {
         let upgrade = headers::upgrade_wanted(head);
-        let mut dead = None;
-        let mut meetings = 0;
+        let mut attempts = Attempts::default();
         loop {
-            let session = self.pool.get(&asked.route.root).await.map_err(|error| self.refused(asked, &error))?;
+            let session = match self.pool.get(&asked.route.root).await {
+                Ok(session) => session,
+                Err(error) if attempts.may_start_another(&error) => continue,
+                Err(error) => return Err(refused(asked, &error)),
+            };
             let pid = session.pid();
             check_protocol(&session).inspect_err(|page| log(asked, pid, page, "its protocol is not spoken here"))?;
             let Some(body) = source.body() else {
@@ -111,53 +112,59 @@ impl Front {
                 Ok(outcome) => return Ok(outcome),
                 Err(failure) => failure,
             };
-            let again = dead.is_none_or(|dead| dead == pid && meetings < MEETINGS);
-            if again && may_repeat(&head.method, &failure, source) {
+            if may_repeat(&head.method, &failure, source)
+                && let Some(pause) = attempts.after_failure_of(pid)
+            {
                 tracing::debug!(app = %asked.route.root.display(), pid, "a worker was gone before it answered; trying another");
-                if dead.replace(pid).is_some() {
-                    meetings += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
+                tokio::time::sleep(pause).await;
                 continue;
             }
             let page = failed(&failure, source);
             // Who left can't be told, and it was not the application's fault.
             if !source.has_failed() {
-                log(asked, pid, &page, &because(&failure.error));
+                log(asked, pid, &page, &because(&failure));
             }
             return Err(page);
         }
     }
+}
 
-    fn refused(&self, asked: &Asked<'_>, error: &GetError) -> Page {
-        let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let app = asked.route.root.display();
-        tracing::error!(%app, status = status.as_u16(), path = asked.uri.path(), "{error}");
-        if let GetError::SpawnFailed(report) = error
-            && self.development
-        {
-            return Page::document(status, report.html(), report.to_string());
-        }
-        let (title, text) = match error {
-            GetError::SpawnFailed(_) => {
-                ("The application could not be started", "Its operator finds the reason in the log.".to_owned())
-            }
-            GetError::Refused(refusal) => refusal_text(refusal, self.development),
-            GetError::PoolGone(_) | GetError::OutOfDescriptors => (
-                "Temporarily unavailable",
-                "The server is being restarted or overloaded; try again in a moment.".to_owned(),
-            ),
-            _ => ("Internal error", "The request could not be passed on; the log says why.".to_owned()),
-        };
-        Page::new(status, title, text).retry_after(error.retry_after())
+fn refused(asked: &Asked<'_>, error: &GetError) -> Page {
+    let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let app = asked.route.root.display();
+    tracing::error!(%app, status = status.as_u16(), path = asked.uri.path(), "{error}");
+    let development = asked.route.development;
+    if let GetError::SpawnFailed(report) = error
+        && development
+    {
+        return Page::document(status, report.html(), report.to_string());
     }
+    let (title, text) = match error {
+        GetError::SpawnFailed(_) => {
+            ("The application could not be started", "Its operator finds the reason in the log.".to_owned())
+        }
+        GetError::Refused(refusal) => refusal_text(refusal, development),
+        GetError::PoolGone(_) | GetError::OutOfDescriptors => (
+            "Temporarily unavailable",
+            "The server is being restarted or overloaded; try again in a moment.".to_owned(),
+        ),
+        _ => ("Internal error", "The request could not be passed on; the log says why.".to_owned()),
+    };
+    let moment = match error {
+        GetError::PoolGone(_) | GetError::OutOfDescriptors | GetError::Refused(Refusal::Overloaded) => Some(MOMENT),
+        _ => None,
+    };
+    Page::new(status, title, text).retry_after(error.retry_after().or(moment))
 }
 
 /// What a refusal tells the world; the operator's part of it only where the operator is the reader.
 fn refusal_text(refusal: &Refusal, development: bool) -> (&'static str, String) {
+    if let Refusal::Disabled { why, .. } = refusal {
+        // The operator's own words, or how often it failed: nothing that an application printed.
+        return ("Temporarily unavailable", format!("This application is disabled at the moment: {why}."));
+    }
     let (title, text) = match refusal {
         Refusal::QueueFull { .. } => ("Too many requests at once", "Many are waiting already; try again in a moment."),
-        Refusal::Disabled { .. } => ("Temporarily unavailable", "This application is disabled at the moment."),
         Refusal::Stopped => ("Stopped", "This application is stopped."),
         Refusal::TimedOut { .. } => ("It takes too long", "No worker became free in time; try again in a moment."),
         Refusal::Overloaded => ("Overloaded", "The server has no room for this request; try again in a moment."),
@@ -234,7 +241,8 @@ fn failed(failure: &Failure, source: &Source) -> Page {
             StatusCode::SERVICE_UNAVAILABLE,
             "Interrupted",
             "The application was restarted or stopped while it worked on this request.",
-        ),
+        )
+        .retry_after(Some(SOON)),
         _ if failure.received => bad_gateway("The application's answer is not HTTP."),
         _ => bad_gateway("The application ended the connection before it answered."),
     }
@@ -253,10 +261,21 @@ fn log(asked: &Asked<'_>, pid: i32, page: &Page, why: &str) {
     tracing::error!(%app, pid, status, method = %asked.method, path = asked.uri.path(), "no answer from a worker: {why}");
 }
 
-/// hyper's sentence and what caused it.
-fn because(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
+/// What the pool said, else hyper's sentence and what caused it.
+fn because(failure: &Failure) -> String {
+    let said = match failure.ended {
+        Some(Ended::RequestTimedOut) => "the session had its max_request_time",
+        Some(Ended::DrainTimedOut) => "its worker had to leave, and the session its drain_timeout",
+        Some(Ended::Restarted) => "its worker was restarted",
+        Some(Ended::Operator) => "the operator ended the session",
+        Some(Ended::PoolEnding) => "the pool ends",
+        Some(Ended::WorkerGone) => "the worker died",
+        _ => "",
+    };
+    let error = &failure.error;
+    match (said, std::error::Error::source(error)) {
+        ("", Some(source)) => format!("{error}: {source}"),
+        ("", None) => error.to_string(),
+        (said, _) => said.to_owned(),
     }
 }

@@ -5,22 +5,26 @@
 //! | [`plan`] | what the options come to |
 //! | [`listen`], [`accept`] | where clients come in, and their connections |
 //! | [`router`], [`forward`] | which app a request is for, and its way there |
+//! | [`attempts`] | how often a request is tried |
 //! | [`headers`], [`upload`], [`exchange`], [`switch`] | head and body of the request, the answer, and what is no HTTP |
 //! | [`pages`] | what is answered when no application does |
+//! | [`rights`] | as whom all this runs |
 //! | [`pool`] | the pool's channel, and a new pool when the old one is gone |
 
 mod accept;
+mod attempts;
 mod exchange;
 mod forward;
 mod headers;
 mod interim;
 mod limits;
-mod listen;
+pub(crate) mod listen;
 mod logging;
 pub(crate) mod pages;
 mod plan;
 mod pool;
-mod router;
+mod rights;
+pub(crate) mod router;
 mod switch;
 mod upload;
 
@@ -31,8 +35,9 @@ use forward::Front;
 use hatchery_pool_client::PoolServer;
 use limits::OpenFiles;
 use listen::{Bound, Listener};
-use plan::Plan;
-use pool::Pool;
+use plan::{Plan, Unplanned};
+use pool::{Pool, Revival};
+use rights::Rights;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -47,10 +52,17 @@ const GRACE: Duration = Duration::from_secs(15);
 pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
     let plan = match Plan::new(options, admin) {
         Ok(plan) => plan,
-        Err(problem) => return complain(problem),
+        Err(Unplanned::Sentence(problem)) => return complain(problem),
+        Err(Unplanned::File(problems)) => {
+            eprintln!("{problems}");
+            return ExitCode::FAILURE;
+        }
     };
     if let Err(problem) = logging::start(&plan.config.log) {
         return complain(problem);
+    }
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
     }
     let bound = match plan.places.iter().map(Bound::bind).collect::<Result<Vec<Bound>, _>>() {
         Ok(bound) => bound,
@@ -60,6 +72,11 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
         Ok(server) => server,
         Err(problem) => return complain(problem),
     };
+    // Here is one thread still, and all is open that takes rights to open.
+    let rights = match Rights::settle(server.pool_user()) {
+        Ok(rights) => rights,
+        Err(problem) => return complain(problem),
+    };
     // The pool has the limit that this process was given, and hands it on to the applications.
     let files = OpenFiles::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build();
@@ -67,7 +84,7 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(format_args!("no threads could be started: {error}")),
     };
-    let status = runtime.block_on(serve(plan, bound, server, files));
+    let status = runtime.block_on(serve(plan, bound, server, rights, files));
     // Whatever still runs was told to end, and had its time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     status
@@ -85,18 +102,17 @@ fn start_pool(plan: &Plan) -> Result<PoolServer, String> {
     own.config(plan.config.clone()).start().map_err(|error| error.to_string())
 }
 
-async fn serve(plan: Plan, bound: Vec<Bound>, server: PoolServer, files: OpenFiles) -> ExitCode {
+async fn serve(plan: Plan, bound: Vec<Bound>, server: PoolServer, rights: Rights, files: OpenFiles) -> ExitCode {
     let (term, int) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(term), Ok(int)) => (term, int),
         (Err(error), _) | (_, Err(error)) => return complain(format_args!("signals can't be received: {error}")),
     };
     let mut signals = Signals { term, int };
-    announce(&plan, &bound, &server);
+    announce(&plan, &bound, &server, rights);
     let cut = CancellationToken::new();
     let front = Arc::new(Front {
         router: plan.router,
         pool: Pool::new(server),
-        development: plan.development,
         switched: TaskTracker::new(),
         cut: cut.clone(),
     });
@@ -107,9 +123,13 @@ async fn serve(plan: Plan, bound: Vec<Bound>, server: PoolServer, files: OpenFil
             Err(error) => return complain(format_args!("it can't be listened: {error}")),
         }
     }
+    let revival = match rights.no_further_pool() {
+        Some(sentence) => Revival::Impossible(sentence),
+        None => Revival::By(|server: &mut PoolServer| files.as_given(|| server.restart().map_err(|e| e.to_string()))),
+    };
     let lost = tokio::select! {
         _ = signals.next() => None,
-        problem = front.pool.keep_alive(|server| files.as_given(|| server.restart().map_err(|e| e.to_string()))) => Some(problem),
+        problem = front.pool.keep_alive(revival) => Some(problem),
     };
     // From here on nothing new comes in; the second signal ends at once.
     let drained = async {
@@ -142,18 +162,11 @@ impl Signals {
 }
 
 /// The first lines: what is served, where, and how to stop; then what an operator should know.
-fn announce(plan: &Plan, bound: &[Bound], server: &PoolServer) {
+fn announce(plan: &Plan, bound: &[Bound], server: &PoolServer, rights: Rights) {
     let urls: Vec<String> = bound.iter().map(Bound::url).collect();
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "hatchery: serving {} on {} — Ctrl-C stops it", plan.what, urls.join(", "));
-    if rustix::process::geteuid().is_root() {
-        let _ = writeln!(
-            out,
-            "hatchery: applications run as root, like hatchery itself; start it as another user for others' code"
-        );
-    } else {
-        let _ = writeln!(out, "hatchery: all applications run as the user who started this");
-    }
+    let _ = writeln!(out, "hatchery: {}", rights.said(&plan.config));
     let _ = out.flush();
     if let Some(admin) = server.admin() {
         tracing::info!("the admin socket is {}", admin.display());

@@ -79,11 +79,8 @@ impl Page {
         }
         let (title, text) = (escape(&self.title), escape(&self.text));
         // An empty reference is this address with its query; no script is needed.
-        let again = if self.retry_after.is_some() || self.status == StatusCode::GATEWAY_TIMEOUT {
-            "<p><a class=\"button\" href=\"\">Try again</a></p>"
-        } else {
-            ""
-        };
+        let passes = matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
+        let again = if passes { "<p><a class=\"button\" href=\"\">Try again</a></p>" } else { "" };
         format!("{HEAD}<title>{title}</title>{STYLE}<h1>{title}</h1><p>{text}</p>{again}</html>\n")
     }
 }

@@ -1,12 +1,14 @@
-//! What the options of `serve` come to.
+//! What the options of `serve`, the environment and the operator's file come to.
 
 use super::listen::Place;
 use super::router::{Route, Router};
-use crate::cli::{AdminAt, PoolAdmin, Serve};
-use hatchery_pool_client::{AppConfig, AppOptions, PoolConfig, Start};
-use hatchery_protocol::config::LogConfig;
+use crate::cli::{AdminAt, Serve};
+use crate::config::file::OperatorsFile;
+use crate::config::mistake::Problems;
+use crate::config::settings::{self, check_app, check_pool, home, nothing_at};
+use hatchery_pool_client::{Admin, AppConfig, AppOptions, PoolConfig, Start};
 use hatchery_protocol::root::normalised;
-use std::io;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +19,10 @@ const MANIFEST: &str = "hatchery.toml";
 /// The demo app has no folder: it is in our own executable.
 const DEMO_ROOT: &str = "/";
 const DEMO_NAME: &str = "demo";
+/// More applications than this are counted in the first line, not listed.
+const LISTED: usize = 5;
+/// The environment in which the browser is shown why an app could not be started.
+const DEVELOPMENT: &str = "development";
 
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -24,74 +30,85 @@ pub(crate) struct Plan {
     pub(crate) router: Router,
     pub(crate) config: PoolConfig,
     pub(crate) drain_timeout: Duration,
-    /// Shows the browser why an app could not be started.
-    pub(crate) development: bool,
     /// What is served, for the first line.
     pub(crate) what: String,
+    /// What the operator should know, and may have meant.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What can't be served, and why.
+#[derive(Debug)]
+pub(crate) enum Unplanned {
+    /// A line for each mistake.
+    File(Problems),
+    Sentence(String),
+}
+
+impl From<String> for Unplanned {
+    fn from(sentence: String) -> Self {
+        Self::Sentence(sentence)
+    }
+}
+
+impl fmt::Display for Unplanned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(problems) => problems.fmt(f),
+            Self::Sentence(sentence) => f.write_str(sentence),
+        }
+    }
 }
 
 impl Plan {
     /// # Errors
-    /// One sentence: what can't be served, and why.
-    pub(crate) fn new(options: Serve, admin: Option<AdminAt>) -> Result<Self, String> {
-        let places = places(&options)?;
-        let near = places.iter().all(Place::is_near);
-        let environment =
-            options.environment.clone().unwrap_or_else(|| if near { "development" } else { "production" }.to_owned());
+    /// [`Unplanned`]
+    pub(crate) fn new(mut options: Serve, admin: Option<AdminAt>) -> Result<Self, Unplanned> {
         let here = std::env::current_dir().map_err(|error| format!("the current folder can't be read: {error}"))?;
-        let served = served(&options, &here)?;
-        let mut apps: Vec<AppConfig> = Vec::new();
-        for route in &served.routes {
-            let root = route.root.as_os_str().as_bytes().to_vec();
-            if !apps.iter().any(|app| app.root == root) {
-                apps.push(if served.demo { demo(root, &options) } else { registered(root) });
+        let file = options.config.as_deref().map(OperatorsFile::read).transpose().map_err(Unplanned::File)?;
+        let with_file = file.is_some();
+        let file = file.unwrap_or_default();
+        let places = places(&options, &file)?;
+        let mut apps = Apps::of(&options, &file, &here)?;
+
+        let pool = std::mem::take(&mut options.said.pool).keys_over(&file.pool);
+        let env = std::mem::take(&mut options.env);
+        let mut defaults = AppOptions { env, ..std::mem::take(&mut options.said.defaults) }.over(&file.defaults);
+        let near = !with_file && places.iter().all(Place::is_near);
+        let environment = || if near { DEVELOPMENT } else { "production" }.to_owned();
+        defaults.environment.get_or_insert_with(environment);
+        check_pool(&pool)?;
+        check_app(&defaults)?;
+        for app in &mut apps.registered {
+            let merged = app.options.clone().over(&defaults);
+            check_app(&merged).map_err(|why| format!("{}: {why}", String::from_utf8_lossy(&app.root)))?;
+            let development = merged.environment.as_deref() == Some(DEVELOPMENT);
+            let own = |route: &&mut Route| route.root.as_os_str().as_bytes() == app.root;
+            apps.routes.iter_mut().filter(own).for_each(|route| route.development = development);
+            if app.options.start == Some(Start::DemoApp) {
+                // It could do more, but it is there to show a pool at work.
+                app.options.concurrency = defaults.concurrency.or(Some(1));
             }
         }
-        let drain_timeout = options.drain_timeout.or_for_ever();
-        let config = PoolConfig {
-            max: options.max,
-            drain_timeout,
-            defaults: AppOptions {
-                max_per_app: options.max_per_app,
-                min: Some(options.min),
-                max_idle: Some(options.max_idle.or_zero()),
-                concurrency: options.concurrency,
-                max_queue: Some(options.max_queue),
-                max_queue_wait: Some(options.max_queue_wait.or_zero()),
-                drain_timeout: Some(drain_timeout),
-                environment: Some(environment.clone()),
-                env: options.env,
-                ..AppOptions::default()
-            },
-            apps,
-            admin: PoolAdmin::from(admin).0,
-            log: LogConfig {
-                file: options.log_file.map(|path| normalised(&here, &path)),
-                format: options.log_format.into(),
-            },
-            ..PoolConfig::default()
-        };
-        let router = Router::new(served.routes)?;
-        Ok(Self { places, router, config, drain_timeout, development: environment == "development", what: served.what })
+        let mut config = settings::pool_config(pool, defaults, apps.registered)?;
+        config.apps_under.extend(apps.folder.map(|folder| folder.as_os_str().as_bytes().to_vec()));
+        match admin {
+            None => {}
+            Some(AdminAt::None) => config.admin = Admin::None,
+            Some(AdminAt::Path(path)) => config.admin = Admin::At(path),
+        }
+        let router = Router::new(apps.routes)?;
+        let drain_timeout = config.drain_timeout;
+        Ok(Self { places, router, config, drain_timeout, what: apps.what, warnings: apps.warnings })
     }
 }
 
-fn registered(root: Vec<u8>) -> AppConfig {
-    AppConfig { root, name: None, options: AppOptions::default() }
-}
-
-fn demo(root: Vec<u8>, options: &Serve) -> AppConfig {
-    let options = AppOptions {
-        start: Some(Start::DemoApp),
-        // It could do more, but it is there to show a pool at work.
-        concurrency: options.concurrency.or(Some(1)),
-        ..AppOptions::default()
+/// Said by options and environment, else by the file.
+fn places(options: &Serve, file: &OperatorsFile) -> Result<Vec<Place>, String> {
+    let listen = match (&options.said.pool.listen, options.port) {
+        (None, None) => &file.pool.listen,
+        (said, _) => said,
     };
-    AppConfig { root, name: Some(DEMO_NAME.to_owned()), options }
-}
-
-fn places(options: &Serve) -> Result<Vec<Place>, String> {
-    let mut places = options.listen.iter().map(|text| text.parse()).collect::<Result<Vec<Place>, _>>()?;
+    let mut places = listen.iter().flatten().map(|text| text.parse()).collect::<Result<Vec<Place>, _>>()?;
     places.extend(options.port.map(Place::loopback));
     if places.is_empty() {
         places.push(Place::default());
@@ -99,35 +116,121 @@ fn places(options: &Serve) -> Result<Vec<Place>, String> {
     Ok(places)
 }
 
-struct Served {
+/// What is served where.
+#[derive(Debug, Default)]
+struct Apps {
     routes: Vec<Route>,
-    demo: bool,
+    /// Each once, however many routes it has.
+    registered: Vec<AppConfig>,
+    /// All of its subfolders are served.
+    folder: Option<PathBuf>,
     what: String,
+    warnings: Vec<String>,
 }
 
-fn served(options: &Serve, here: &Path) -> Result<Served, String> {
-    let mut routes = Vec::new();
-    for text in &options.apps {
-        let (host, prefix, root) = Route::parse(text)?;
-        routes.push(Route { host, prefix, root: Arc::new(existing(here, &home(root))?) });
-    }
-    let given = match &options.root {
-        Some(root) => Some(existing(here, root)?),
-        None if routes.is_empty() && here.join(MANIFEST).is_file() => Some(normalised(here, here)),
-        None => None,
-    };
-    let demo = routes.is_empty() && given.is_none();
-    let root = given.or_else(|| demo.then(|| DEMO_ROOT.into()));
-    routes.extend(root.map(|root| Route { host: None, prefix: String::new(), root: Arc::new(root) }));
-    let what = match routes.as_slice() {
-        _ if demo => format!("the demo app (the current folder has no {MANIFEST})"),
-        [only] => format!("{}{}", only.root.display(), how(&only.root)),
-        several => {
-            let list: Vec<String> = several.iter().map(|r| format!("{} at {}", r.root.display(), r.place())).collect();
-            list.join(", ")
+impl Apps {
+    fn of(options: &Serve, file: &OperatorsFile, here: &Path) -> Result<Self, String> {
+        let mut apps = Self::default();
+        for app in &file.apps {
+            apps.add(app.host.clone(), app.prefix.clone(), app.root.clone(), app.name.clone(), app.options.clone());
         }
-    };
-    Ok(Served { routes, demo, what })
+        for text in &options.apps {
+            let (host, prefix, root) = Route::parse(text)?;
+            apps.add_plain(host, prefix, existing(here, &home(root))?);
+        }
+        if let Some(folder) = &options.apps_in {
+            apps.add_folder(normalised(here, folder))?;
+        }
+        let given = match &options.root {
+            Some(root) => Some(existing(here, root)?),
+            None if !apps.routes.is_empty() || apps.folder.is_some() => None,
+            None => match &options.config {
+                // Who writes a file means the applications in it.
+                Some(file) => {
+                    return Err(format!(
+                        "{} has no [[app]], and no application was named: say which to serve, such as with --app",
+                        file.display()
+                    ));
+                }
+                None => here.join(MANIFEST).is_file().then(|| normalised(here, here)),
+            },
+        };
+        match given {
+            Some(root) => apps.add_plain(None, String::new(), root),
+            None if apps.routes.is_empty() && apps.folder.is_none() => {
+                let demo = AppOptions { start: Some(Start::DemoApp), ..AppOptions::default() };
+                apps.add(None, String::new(), DEMO_ROOT.into(), Some(DEMO_NAME.to_owned()), demo);
+                apps.what = format!("the demo app (the current folder has no {MANIFEST})");
+                return Ok(apps);
+            }
+            None => {}
+        }
+        apps.what = apps.shown();
+        Ok(apps)
+    }
+
+    fn add_plain(&mut self, host: Option<String>, prefix: String, root: PathBuf) {
+        self.add(host, prefix, root, None, AppOptions::default());
+    }
+
+    fn add(&mut self, host: Option<String>, prefix: String, root: PathBuf, name: Option<String>, options: AppOptions) {
+        let bytes = root.as_os_str().as_bytes().to_vec();
+        if !self.registered.iter().any(|app| app.root == bytes) {
+            self.registered.push(AppConfig { root: bytes, name, options });
+        }
+        self.routes.push(Route { host, prefix, root: Arc::new(root), development: false });
+    }
+
+    /// Each subfolder at `NAME.localhost`.
+    fn add_folder(&mut self, folder: PathBuf) -> Result<(), String> {
+        let shown = folder.display();
+        let unread =
+            |error: std::io::Error| format!("{shown} can't be read, so its applications are not known: {error}");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(unread)? {
+            let entry = entry.map_err(unread)?;
+            // A link to a folder is one.
+            if entry.path().is_dir() {
+                names.push(entry.file_name());
+            }
+        }
+        names.sort();
+        for name in &names {
+            match name.to_str().filter(|name| is_label(name)) {
+                Some(label) => {
+                    let host = format!("{}.localhost", label.to_ascii_lowercase());
+                    self.add_plain(Some(host), String::new(), folder.join(name));
+                }
+                None if name.as_encoded_bytes().starts_with(b".") => {}
+                None => self.warnings.push(format!(
+                    "{} is not served: its name can't be a host's; rename it, or serve it with --app",
+                    folder.join(name).display()
+                )),
+            }
+        }
+        if names.is_empty() {
+            return Err(format!("{shown} has no subfolder; each application is one"));
+        }
+        self.folder = Some(folder);
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        match self.routes.as_slice() {
+            [only] if only.host.is_none() => format!("{}{}", only.root.display(), how(&only.root)),
+            several if several.len() > LISTED => format!("{} applications", self.registered.len()),
+            several => {
+                let list = several.iter().map(|r| format!("{} at {}", r.root.display(), r.place()));
+                list.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+}
+
+/// Letters, digits and dashes, as one part of a host's name.
+fn is_label(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    name.len() <= 63 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(inner)
 }
 
 /// How an app is started, as far as its folder tells at a glance.
@@ -141,24 +244,17 @@ fn how(root: &Path) -> &'static str {
     }
 }
 
-/// `--app =~/site`: the shell leaves a tilde alone that is not at the start of a word.
-fn home(root: &str) -> PathBuf {
-    match (root.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => Path::new(&home).join(rest),
-        _ => root.into(),
-    }
-}
-
 /// # Errors
-/// There is nothing at this path. What else may be wrong with it, the pool finds out and reports.
+/// There is nothing at this path.
 fn existing(here: &Path, root: &Path) -> Result<PathBuf, String> {
     let root = normalised(here, root);
-    match std::fs::metadata(&root) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Err(format!("{} does not exist; name an application's folder, or none for the demo app", root.display()))
-        }
-        _ => Ok(root),
+    if nothing_at(&root) {
+        return Err(format!(
+            "{} does not exist; name an application's folder, or none for the demo app",
+            root.display()
+        ));
     }
+    Ok(root)
 }
 
 #[cfg(test)]
@@ -167,7 +263,7 @@ mod tests {
     use crate::cli::{Cli, Verb};
     use clap::Parser;
 
-    fn plan(arguments: &[&str]) -> Result<Plan, String> {
+    fn plan(arguments: &[&str]) -> Result<Plan, Unplanned> {
         let line = ["hatchery", "serve"].iter().chain(arguments);
         match Cli::try_parse_from(line).unwrap().verb {
             Verb::Serve(options) => Plan::new(*options, None),
@@ -177,8 +273,8 @@ mod tests {
 
     #[test]
     fn a_root_that_does_not_exist_is_said_at_once() {
-        assert!(plan(&["/nowhere/at/all"]).unwrap_err().starts_with("/nowhere/at/all does not exist"));
-        assert!(plan(&["--app", "=/nowhere"]).unwrap_err().starts_with("/nowhere does not exist"));
+        assert!(plan(&["/nowhere/at/all"]).unwrap_err().to_string().starts_with("/nowhere/at/all does not exist"));
+        assert!(plan(&["--app", "=/nowhere"]).unwrap_err().to_string().starts_with("/nowhere does not exist"));
     }
 
     #[test]
@@ -190,7 +286,8 @@ mod tests {
             (vec!["--listen", ":0", "-e", "development"], true),
             (vec!["-e", "staging"], false),
         ] {
-            assert_eq!(plan(&arguments).unwrap().development, development, "{arguments:?}");
+            let plan = plan(&arguments).unwrap();
+            assert_eq!(plan.router.find(None, "/").unwrap().development, development, "{arguments:?}");
         }
     }
 

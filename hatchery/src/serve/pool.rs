@@ -31,6 +31,15 @@ struct Channel {
     number: u64,
 }
 
+/// What becomes of a pool that is gone.
+#[derive(Debug)]
+pub(crate) enum Revival<R> {
+    /// It is started again so.
+    By(R),
+    /// It can't be; the sentence to end with.
+    Impossible(String),
+}
+
 impl Pool {
     pub(crate) fn new(server: PoolServer) -> Self {
         Self {
@@ -106,13 +115,20 @@ impl Pool {
     }
 
     /// Starts a new pool whenever the old one is gone. Returns the sentence to end with.
-    pub(crate) async fn keep_alive(&self, restarting: impl Fn(&mut PoolServer) -> Result<(), String>) -> String {
+    pub(crate) async fn keep_alive<R>(&self, revival: Revival<R>) -> String
+    where
+        R: Fn(&mut PoolServer) -> Result<(), String>,
+    {
         let mut restarts: Vec<Instant> = Vec::new();
         loop {
             match self.server.read().await.as_ref() {
                 Some(server) => server.gone().await,
                 None => std::future::pending().await,
             }
+            let restarting = match &revival {
+                Revival::By(restarting) => restarting,
+                Revival::Impossible(sentence) => return sentence.clone(),
+            };
             let now = Instant::now();
             restarts.retain(|at| now.duration_since(*at) < WINDOW);
             if restarts.len() >= RESTARTS {

@@ -12,6 +12,8 @@ pub(crate) struct Route {
     pub(crate) prefix: String,
     /// Absolute and lexically normalised.
     pub(crate) root: Arc<PathBuf>,
+    /// Shows the browser why an app could not be started.
+    pub(crate) development: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -68,25 +70,40 @@ impl Route {
             return Err(format!("`{text}` has nothing after the `=`; write [HOST][/PATH]=ROOT"));
         }
         let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+        let (host, prefix) = Self::place_of(host, path)?;
+        Ok((host, prefix, root))
+    }
+
+    /// A host and a path prefix as people write them; either may be empty.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(crate) fn place_of(host: &str, path: &str) -> Result<(Option<String>, String), String> {
         if bare_host(host) != host.trim_end_matches('.') {
-            return Err(format!("`{host}` has a port; ports are said with --listen, hosts without one"));
+            return Err(format!("`{host}` has a port; ports are said with `listen`, hosts without one"));
         }
-        if host.contains(|c: char| c.is_whitespace() || c == '*') {
+        if host.contains(|c: char| c.is_whitespace() || matches!(c, '*' | '/')) {
             return Err(format!("`{host}` is no host name"));
         }
         let path = path.trim_end_matches('/');
-        if path.contains("//") || path.contains(['?', '#']) || path.split('/').any(|s| s == "." || s == "..") {
+        let wrong = path.contains("//") || path.contains(['?', '#']) || path.split('/').any(|s| s == "." || s == "..");
+        if wrong || !(path.is_empty() || path.starts_with('/')) {
             return Err(format!("`{path}` is no path prefix; write it like /blog or /team/wiki"));
         }
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        Ok(((!host.is_empty()).then_some(host), path.to_owned(), root))
+        Ok(((!host.is_empty()).then_some(host), path.to_owned()))
     }
 
     /// For people.
     pub(crate) fn place(&self) -> String {
-        let path = if self.prefix.is_empty() { "/" } else { &self.prefix };
-        format!("{}{path}", self.host.as_deref().unwrap_or_default())
+        place(self.host.as_deref(), &self.prefix)
     }
+}
+
+/// A host and a path prefix, for people.
+pub(crate) fn place(host: Option<&str>, prefix: &str) -> String {
+    let path = if prefix.is_empty() { "/" } else { prefix };
+    format!("{}{path}", host.unwrap_or_default())
 }
 
 /// A prefix ends where a segment does: `/shop` is not for `/shopping`.
@@ -113,7 +130,7 @@ mod tests {
     fn router(routes: &[&str]) -> Router {
         let routes = routes.iter().map(|text| {
             let (host, prefix, root) = Route::parse(text).unwrap();
-            Route { host, prefix, root: Arc::new(root.into()) }
+            Route { host, prefix, root: Arc::new(root.into()), development: false }
         });
         Router::new(routes.collect()).unwrap()
     }
@@ -165,7 +182,7 @@ mod tests {
         }
         let twice = ["a=/1", "A/=/2"].map(|text| {
             let (host, prefix, root) = Route::parse(text).unwrap();
-            Route { host, prefix, root: Arc::new(root.into()) }
+            Route { host, prefix, root: Arc::new(root.into()), development: false }
         });
         assert!(Router::new(twice.into()).unwrap_err().contains("a/"));
     }

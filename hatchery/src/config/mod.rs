@@ -1,0 +1,34 @@
+//! What the operator says: a file, options, environment variables.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`file`], [`value`] | `pool.toml`, and what its values may be |
+//! | [`mistake`] | what is wrong with it, and where |
+//! | [`arguments`] | the same keys as options and environment variables |
+//! | [`settings`] | whether it all makes sense, and what the pool is told |
+//! | [`reference`] | the keys as `docs/configuration.md` lists them |
+
+pub(crate) mod arguments;
+pub(crate) mod file;
+pub(crate) mod mistake;
+#[cfg(test)]
+mod reference;
+pub(crate) mod settings;
+mod value;
+
+use crate::complain;
+use file::OperatorsFile;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// `hatchery config check FILE`.
+pub(crate) fn check(path: &Path) -> ExitCode {
+    let (said, status) = match OperatorsFile::read(path) {
+        Ok(_) => ("ok".to_owned(), ExitCode::SUCCESS),
+        Err(problems) => (problems.to_string(), ExitCode::FAILURE),
+    };
+    match crate::print(&format!("{said}\n")) {
+        Ok(()) => status,
+        Err(problem) => complain(problem),
+    }
+}

@@ -1,0 +1,174 @@
+//! What can be done with control groups here: below the group that this process is in, as a pool that is started
+//! like it would try.
+
+use super::Finding;
+use super::machine::{CGROUP_KILL, Kernel};
+use rustix::process::geteuid;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const NAME: &str = "cgroup";
+const KILL: &str = "cgroup.kill";
+/// Controllers, and the keys that need them.
+const CONTROLLERS: [(&str, &str); 3] = [("memory", "memory_max"), ("cpu", "cpu_max"), ("pids", "pids_max")];
+const DELEGATE: &str = "start the pool in a delegated group (systemd: Delegate=yes), or name one with `cgroup`";
+
+pub(super) fn findings() -> Vec<Finding> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let Some(mount) = mount_point(&mounts) else {
+        let none = |name| {
+            Finding::lacks(
+                name,
+                "no cgroup v2 is mounted, so a worker's processes are found one by one, and it has no limits as a whole",
+                "mount it: mount -t cgroup2 none /sys/fs/cgroup",
+            )
+        };
+        return vec![none(NAME)];
+    };
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(group) = own_group(&own).map(|group| below(&mount, group)) else {
+        let what = format!("{} is mounted, but this process is in no group of it", mount.display());
+        return vec![Finding::lacks(NAME, what, DELEGATE)];
+    };
+    let mut findings = subgroup(&group);
+    findings.extend(CONTROLLERS.iter().map(|(controller, key)| limit(&group, controller, key)));
+    findings
+}
+
+fn subgroup(group: &Path) -> Vec<Finding> {
+    let shown = group.display();
+    let made = Trial::make(group);
+    let trial = match made {
+        Ok(trial) => trial,
+        Err(error) => {
+            let costs = "workers get no group of their own, and what they leave behind is looked for one by one";
+            return vec![Finding::lacks(
+                NAME,
+                format!("no group can be made below {shown} ({error}): {costs}"),
+                DELEGATE,
+            )];
+        }
+    };
+    let can_kill = trial.0.join(KILL).exists();
+    let kill = match (can_kill, Kernel::running()) {
+        (true, _) => Finding::ok(KILL, "a worker and all that it started is killed at once"),
+        (false, kernel) => Finding::lacks(
+            KILL,
+            "there is none, so a worker's processes are killed one by one",
+            if kernel.is_some_and(|kernel| kernel < CGROUP_KILL) {
+                "use Linux 5.14 or newer"
+            } else {
+                "let the pool see cgroup.kill in its container"
+            },
+        ),
+    };
+    vec![Finding::ok(NAME, format!("version 2; each worker can have a group of its own below {shown}")), kill]
+}
+
+/// A group that was made to see whether it can be; removed again.
+struct Trial(PathBuf);
+
+impl Trial {
+    fn make(group: &Path) -> io::Result<Self> {
+        let path = group.join(format!("hatchery-doctor-{}", std::process::id()));
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // Nothing was put into it, so that nothing keeps it.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+fn limit(group: &Path, controller: &str, key: &'static str) -> Finding {
+    let shown = group.display();
+    let has = |file: &str| {
+        let text = std::fs::read_to_string(group.join(file)).unwrap_or_default();
+        text.split_whitespace().any(|word| word == controller)
+    };
+    let lacks = |why: String, remedy: &str| Finding::lacks(key, format!("{why}, so it can't be applied"), remedy);
+    if !has("cgroup.controllers") {
+        return lacks(format!("the controller {controller} is not delegated to {shown}"), DELEGATE);
+    }
+    if has("cgroup.subtree_control") {
+        return Finding::ok(key, format!("the controller {controller} is there for groups below {shown}"));
+    }
+    let control = group.join("cgroup.subtree_control");
+    if rustix::fs::access(&control, rustix::fs::Access::WRITE_OK).is_err() {
+        return lacks(format!("{} may not be written by user {}", control.display(), geteuid().as_raw()), DELEGATE);
+    }
+    let others = other_processes(group);
+    // Only the root of all groups may have processes beside groups with limits; it has no type.
+    if others == 0 || !group.join("cgroup.type").exists() {
+        return Finding::ok(
+            key,
+            format!("the controller {controller} is delegated to {shown}, where a pool can use it"),
+        );
+    }
+    let processes = if others == 1 { "another process is" } else { "other processes are" };
+    lacks(format!("{processes} in {shown} itself, where the controller {controller} could be used"), DELEGATE)
+}
+
+/// Processes directly in this group that are neither this one nor above it.
+fn other_processes(group: &Path) -> usize {
+    let listed = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let own = std::process::id();
+    let parent = std::os::unix::process::parent_id();
+    listed.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != own && *pid != parent).count()
+}
+
+/// Where version 2 is mounted.
+fn mount_point(mountinfo: &str) -> Option<PathBuf> {
+    let is_v2 = |line: &&str| line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("cgroup2 "));
+    mountinfo.lines().find(is_v2)?.split(' ').nth(4).map(PathBuf::from)
+}
+
+fn below(mount: &Path, group: &str) -> PathBuf {
+    mount.components().chain(Path::new(group.trim_start_matches('/')).components()).collect()
+}
+
+/// The path of this process's group below the mount.
+fn own_group(cgroup: &str) -> Option<&str> {
+    cgroup.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_and_the_own_group_are_found() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup/unified rw,nosuid shared:4 - cgroup2 cgroup2 rw\n31 23 0:27 / /x rw - cgroup cgroup rw,cpu\n";
+        assert_eq!(mount_point(mounts), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(mount_point("31 23 0:27 / /x rw - cgroup cgroup rw\n"), None);
+        assert_eq!(own_group("3:cpu:/a\n0::/user.slice/b\n"), Some("/user.slice/b"));
+        assert_eq!(own_group("3:cpu:/a\n"), None);
+        assert_eq!(below(Path::new("/m"), "/"), Path::new("/m"));
+        assert_eq!(below(Path::new("/m"), "/a/b"), Path::new("/m/a/b"));
+    }
+
+    /// A folder that looks like a group.
+    fn group(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_controller_is_there_delegated_or_lacking_with_the_reason() {
+        let said = |files: &[(&str, &str)]| limit(group(files).path(), "memory", "memory_max").line();
+        let given = ("cgroup.controllers", "cpu memory");
+        assert!(said(&[]).contains("memory is not delegated"));
+        assert!(said(&[given, ("cgroup.subtree_control", "memory")]).starts_with("ok     memory_max"));
+        let alone = said(&[given, ("cgroup.subtree_control", ""), ("cgroup.procs", ""), ("cgroup.type", "domain")]);
+        assert!(alone.starts_with("ok     memory_max"), "{alone}");
+        let beside =
+            said(&[given, ("cgroup.subtree_control", ""), ("cgroup.procs", "1\n2"), ("cgroup.type", "domain")]);
+        assert!(beside.contains("other processes are in"), "{beside}");
+    }
+}

@@ -329,10 +329,9 @@ fn make_group(path: &Path) -> Result<Made, String> {
 
 /// Kills what is in `group` and below, and removes it. False: it is still there, as what is killed takes a moment.
 fn end(group: &Path) -> bool {
-    match write(&group.join("cgroup.kill"), "1") {
+    if write(&group.join("cgroup.kill"), "1") == Err(Errno::NOENT) {
         // A kernel before 5.14. What forks meanwhile is found the next time.
-        Err(Errno::NOENT) => kill_each(group),
-        _ => {}
+        kill_each(group);
     }
     remove(group)
 }
@@ -385,6 +384,53 @@ mod tests {
         assert_eq!(placed(HYBRID, "0::/../outside"), None);
         assert_eq!(placed(HYBRID, "4:memory:/x\n"), None);
         assert_eq!(placed(b"", "0::/"), None);
+    }
+
+    /// A group for a test, if one can be made here.
+    fn group() -> Option<PathBuf> {
+        let name = format!("hatchery-test-{}", std::process::id());
+        match own_group().and_then(|own| {
+            let group = own.join(name);
+            std::fs::create_dir(&group).map(|()| group).map_err(|error| error.to_string())
+        }) {
+            Ok(group) => Some(group),
+            Err(why) => {
+                assert!(std::env::var_os("HATCHERY_CI").is_none(), "CI demands what can't be tested here: {why}");
+                eprintln!("SKIPPED control groups: {why}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn only_our_own_processes_are_moved_out_of_the_way() {
+        let Some(parent) = group() else { return };
+        let start = |pool: &str| {
+            let mut command = std::process::Command::new("sleep");
+            let child = command.arg("1000").env_clear().env(mark::POOL, pool).env("PATH", "/usr/bin:/bin").spawn();
+            let child = child.unwrap();
+            write(&parent.join("cgroup.procs"), &child.id().to_string()).unwrap();
+            // Until it is executed, it is what this process is.
+            let pid = i32::try_from(child.id()).unwrap();
+            while mark::of(pid, mark::POOL).as_deref() != Some(pool) {
+                std::thread::yield_now();
+            }
+            (child, pid)
+        };
+        let (mut ours, pid) = start("p");
+        let (mut other, other_pid) = start("other");
+        assert!(!move_aside(&parent, "p"));
+        assert!(processes(&parent).contains(&pid));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(!processes(&parent).contains(&other_pid));
+        assert!(move_aside(&parent, "p"));
+        assert_eq!(processes(&parent.join(MAIN)), [pid]);
+        let by = Instant::now() + Duration::from_secs(30);
+        while !end(&parent) {
+            assert!(Instant::now() < by, "the group stays");
+        }
+        ours.wait().unwrap();
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use crate::environment::{self, NameError};
 use hatchery_protocol::client::SessionProtocol;
+use hatchery_protocol::config::PoolOptions;
 use hatchery_protocol::link::{Listen, ReadyBy};
+use hatchery_protocol::options::AppOptions;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -16,55 +18,30 @@ const MAX_CONCURRENCY: u32 = 100_000;
 
 const KEYS: [&str; 8] = ["command", "protocol", "listen", "ready", "concurrency", "env", "type", "entry"];
 
-/// Words of `pool.toml`: those that could be taken for an app owner's to say.
-const OPERATORS_KEYS: [&str; 46] = [
-    "admin",
+/// Words of `pool.toml` beside its keys, and words that people try for them.
+const OPERATORS_WORDS: [&str; 16] = [
     "app",
     "apps",
-    "apps_under",
-    "breaker_failures",
-    "breaker_window",
     "cpu",
     "defaults",
-    "drain_timeout",
-    "environment",
-    "fair_wait",
-    "group",
     "host",
-    "linger",
-    "lower_privilege",
-    "lowest_user",
-    "max",
     "max_cpu",
     "max_files",
-    "max_idle",
-    "max_lifetime",
-    "max_memory",
-    "max_per_app",
     "max_preloaders",
     "max_processes",
-    "max_queue",
-    "max_queue_total",
-    "max_queue_wait",
-    "max_request_time",
-    "max_requests",
-    "max_sessions",
-    "max_starting",
     "memory",
-    "min",
-    "min_uid",
     "name",
     "path",
     "pool",
-    "pool_user",
     "quiet_period",
     "root",
-    "start_timeout",
-    "stop_timeout",
-    "surge",
-    "user",
     "watch",
 ];
+
+/// Whether a word could be taken for an app owner's to say, and is the operator's.
+fn is_operators(word: &str) -> bool {
+    PoolOptions::KEYS.iter().chain(AppOptions::KEYS).any(|key| key.name == word) || OPERATORS_WORDS.contains(&word)
+}
 
 /// What a manifest says; `None` and empty: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -214,7 +191,7 @@ impl Reader<'_> {
             "concurrency" => manifest.concurrency = Some(self.concurrency(value)?),
             "env" => manifest.env = self.env(value)?,
             "type" | "entry" => return Err(self.mistake(at, Mistake::NotYet(key.into()))),
-            key if OPERATORS_KEYS.contains(&key) => return Err(self.mistake(at, Mistake::OperatorsKey(key.into()))),
+            key if is_operators(key) => return Err(self.mistake(at, Mistake::OperatorsKey(key.into()))),
             key => return Err(self.mistake(at, Mistake::UnknownKey(key.into()))),
         }
         Ok(())
@@ -365,13 +342,25 @@ mod tests {
 
     #[test]
     fn the_operators_keys_are_refused_with_that_files_name() {
-        for key in ["max", "user", "group", "max_idle", "host", "path", "root", "min", "max_per_app", "memory"] {
+        for key in [
+            "max",
+            "user",
+            "group",
+            "max_idle",
+            "host",
+            "path",
+            "root",
+            "min",
+            "memory",
+            "memory_max",
+            "limit_as",
+            "nice",
+        ] {
             let (problem, _) = mistake(&format!("command = \"x\"\n{key} = 1"));
             let expected =
                 format!("hatchery.toml, line 2, column 1: `{key}` belongs in pool.toml, the operator's file");
             assert_eq!(problem, expected);
         }
-        assert!(OPERATORS_KEYS.is_sorted());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use hatchery_protocol::link::Identity;
 use nix::unistd::{Gid, Uid, getresgid, getresuid, setgroups, setresgid, setresuid};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::CapabilitySet;
+use std::collections::BTreeSet;
 use std::io;
 
 /// Becomes this user for good. No other process of that user can look into this one.
@@ -11,7 +12,7 @@ pub(crate) fn assume(identity: &Identity) -> io::Result<()> {
     become_ids(identity.uid, identity.gid, &identity.groups)
 }
 
-fn become_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+pub(crate) fn become_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     let parent = getppid();
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -64,6 +65,13 @@ pub(crate) fn user_and_group(pid: i32) -> Option<(u32, u32)> {
         line.split_ascii_whitespace().next()?.parse().ok()
     };
     Some((first("Uid")?, first("Gid")?))
+}
+
+/// All users that have processes, but for root, each with its group.
+pub(crate) fn users_and_groups() -> BTreeSet<(u32, u32)> {
+    let Ok(folder) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
+    let pids = folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(user_and_group).filter(|(user, _)| *user != 0).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! When the keeper is gone: nothing of the pool is left behind.
 
 use crate::cgroup::Cgroups;
+use crate::privilege;
 use hatchery_protocol::mark;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,9 @@ pub(crate) fn sweep(pool: &str, folder: &Path, cgroups: &Cgroups) {
     let end = Instant::now() + PATIENCE;
     let mut ended = cgroups.end_all();
     kill_marked(pool, end);
+    if rustix::process::geteuid().is_root() && !privilege::may_look_into_others() {
+        kill_marked_of_each_user(pool, end);
+    }
     while !ended && Instant::now() < end {
         std::thread::sleep(PAUSE);
         ended = cgroups.end_all();
@@ -24,6 +29,29 @@ pub(crate) fn sweep(pool: &str, folder: &Path, cgroups: &Cgroups) {
         && error.kind() != std::io::ErrorKind::NotFound
     {
         eprintln!("spawner: {} could not be removed: {error}", folder.display());
+    }
+}
+
+/// In many containers root may not read the environment of others' processes, and so sees no marks there. A child
+/// that is each user in turn does.
+fn kill_marked_of_each_user(pool: &str, end: Instant) {
+    for (uid, gid) in privilege::users_and_groups() {
+        // SAFETY: this process has one thread, so its child is a whole copy of it and may do anything.
+        match unsafe { libc::fork() } {
+            -1 => eprintln!("spawner: what user {uid} may have left is not looked for: {}", io::Error::last_os_error()),
+            0 => {
+                let done = privilege::become_ids(uid, gid, &[]);
+                match &done {
+                    Ok(()) => kill_marked(pool, end),
+                    Err(error) => eprintln!("spawner: what user {uid} may have left is not looked for: {error}"),
+                }
+                // SAFETY: ends the process without dropping what its parent owns.
+                unsafe { libc::_exit(i32::from(done.is_err())) }
+            }
+            child => {
+                let _ = rustix::process::waitpid(rustix::process::Pid::from_raw(child), WaitOptions::empty());
+            }
+        }
     }
 }
 

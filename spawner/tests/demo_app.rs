@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, ExitCode};
 
@@ -19,7 +20,8 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some("spawner") => hatchery_spawner::main_with_demo_app(),
         Some("demo-app") => {
-            println!("{} {} in {}", arguments[0], arguments[1], std::env::current_dir().unwrap().display());
+            let user = rustix::process::getuid();
+            println!("{} {} in {} as {user}", arguments[0], arguments[1], std::env::current_dir().unwrap().display());
             ExitCode::SUCCESS
         }
         // A test runner that lists or filters tests.
@@ -48,6 +50,8 @@ fn the_demo_app_starts_though_its_executable_is_gone() {
     link.send_hello().unwrap();
     link.receive_hello().unwrap();
     std::fs::remove_file(&executable).unwrap();
+    // As a home is. The demo app's user has no way to its executable.
+    std::fs::set_permissions(base.path(), PermissionsExt::from_mode(0o700)).unwrap();
 
     let pool = format!("demo{}", std::process::id());
     let folder = base.path().join("runtime").as_os_str().as_bytes().to_vec();
@@ -56,7 +60,10 @@ fn the_demo_app_starts_though_its_executable_is_gone() {
     link.send_with(&begin, &[config.as_fd()]).unwrap();
     let plan = inspected(&mut link);
     let output = output_of(&mut link, &base, &pool, plan);
-    assert_eq!(output, "hatchery demo-app in /\n");
+    // With privileges it is nobody's.
+    let own = nix::unistd::geteuid();
+    let user = if own.is_root() { nix::unistd::User::from_name("nobody").unwrap().unwrap().uid } else { own };
+    assert_eq!(output, format!("hatchery demo-app in / as {user}\n"));
 
     drop(link);
     assert!(spawner.wait().unwrap().success());

@@ -23,6 +23,31 @@ fn the_end_of_the_link_ends_all_workers_and_what_they_started() {
 }
 
 #[test]
+fn a_root_who_may_not_look_into_others_leaves_nothing_either() {
+    let Some(mut keeper) = Keeper::start_without_ptrace() else { return };
+    let nobody = crate::keeper::user("nobody");
+    let mut plan = keeper.plan(&["sh", "-c", "setsid sh -c 'echo $$; exec sleep 1000' & exec sleep 1000"]);
+    plan.identity = Some(hatchery_protocol::link::Identity {
+        uid: nobody.uid.as_raw(),
+        gid: nobody.gid.as_raw(),
+        groups: Vec::new(),
+        name: "nobody".into(),
+        home: b"/".to_vec(),
+        shell: Vec::new(),
+    });
+    let worker = keeper.spawn(&plan);
+    let escaped: i32 = read_line(&worker.stdout).parse().unwrap();
+    // Out of the pool's control group, so that it is the mark that tells.
+    if let Some(group) = &worker.cgroup {
+        let outside = group.parent().unwrap().with_file_name("cgroup.procs");
+        std::fs::write(outside, escaped.to_string()).unwrap();
+    }
+    assert!(keeper.close().success());
+    assert!(!runs(worker.pid) && !runs(escaped), "something is left");
+    reap(worker.pid);
+}
+
+#[test]
 fn the_keepers_death_ends_all_workers() {
     if std::env::var_os(KEEPER_ROLE).is_some() {
         return keeper_role();

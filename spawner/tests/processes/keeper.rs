@@ -106,6 +106,27 @@ impl Keeper {
         Some(keeper)
     }
 
+    /// With a spawner that is root and may not look into other users' processes, as in many containers.
+    pub(crate) fn start_without_ptrace() -> Option<Self> {
+        if !is_root("a process with some of root's capabilities") {
+            return None;
+        }
+        let (ours, theirs) = packet::pair().unwrap();
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace", "sh"]);
+        let spawner = match at_3(command, theirs).spawn() {
+            Ok(spawner) => spawner,
+            Err(error) => {
+                skip(&format!("a spawner without CAP_SYS_PTRACE: setpriv can't be executed: {error}"));
+                return None;
+            }
+        };
+        let mut keeper = Self::with(ours, spawner);
+        keeper.begin();
+        Some(keeper)
+    }
+
     fn with(ours: OwnedFd, spawner: Child) -> Self {
         let mut link: Channel<ToSpawner, FromSpawner> = Channel::new(ours);
         link.send_hello().unwrap();
@@ -271,9 +292,27 @@ pub(crate) fn start_at_3(link: OwnedFd, env: &[(&str, &str)], stderr: Stdio) -> 
 }
 
 fn command_at_3(link: OwnedFd) -> Command {
-    let mut command = Command::new("sh");
+    at_3(Command::new("sh"), link)
+}
+
+/// `command` is, or executes, a shell.
+fn at_3(mut command: Command, link: OwnedFd) -> Command {
     command.args(["-c", "exec \"$0\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_spawner")]).stdin(link);
     command
+}
+
+/// Gives a folder and what is in it to a user.
+pub(crate) fn give(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), None).unwrap();
+    if path.symlink_metadata().unwrap().is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), user);
+        }
+    }
+}
+
+pub(crate) fn user(name: &str) -> nix::unistd::User {
+    nix::unistd::User::from_name(name).unwrap().unwrap_or_else(|| panic!("this machine has no user {name}"))
 }
 
 /// Whether this process may do what only root can; if not, says loudly what is skipped, and fails where all must

@@ -1,8 +1,12 @@
 //! The spawner through real processes: this one plays the keeper.
 
 mod ending;
+mod examining;
 mod finding;
+mod groups;
+mod identity;
 mod inspecting;
 mod keeper;
+mod limits;
 mod starting;
 mod worker;

@@ -235,7 +235,9 @@ fn roots_that_are_not_absolute_and_normalised_are_refused() {
 #[tokio::test]
 async fn bad_apps_are_refused_with_what_is_wrong_and_what_to_do() {
     let good = apps::worker();
-    let server = builder().start().unwrap();
+    // The breaker would remember them.
+    let defaults = AppOptions { breaker_failures: Some(0), ..AppOptions::default() };
+    let server = builder().defaults(defaults).start().unwrap();
     let client = server.connect().await.unwrap();
     let empty = apps::with_manifest("");
     std::fs::remove_file(empty.root().join("hatchery.toml")).unwrap();
@@ -299,6 +301,7 @@ async fn a_privileged_pool_serves_what_the_operator_named() {
     let client = server.connect().await.unwrap();
     let shop = neighbour.root().join("shop");
     std::fs::create_dir(&shop).unwrap();
+    apps::give(&shop, apps::NOBODY);
     std::fs::rename(neighbour.root().join("hatchery.toml"), shop.join("hatchery.toml")).unwrap();
     let error = client.get(stranger.root()).await.unwrap_err();
     assert_eq!(error.http_status(), 403, "{error}");

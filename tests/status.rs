@@ -139,7 +139,7 @@ fn the_lines_of_the_admin_socket() {
     let mut line = Line::to(&front);
     let (help, last) = line.ask("help");
     assert_eq!(last, "ok");
-    for command in ["status", "json status", "help", "quit"] {
+    for command in ["status", "disable", "enable", "retire", "json", "help", "quit"] {
         assert!(help.iter().any(|line| line.trim_start().starts_with(command)), "{command} is not in {help:?}");
     }
     let (status, last) = line.ask("status");

@@ -4,7 +4,7 @@
 //! ours. In it stand `hatchery-POOL`, the folder of one pool, and `admin.sock`. Of a privileged pool the folder
 //! belongs to the pool's user, and stands where all users can reach it.
 
-use crate::privileges::{PoolUser, privileged};
+use crate::privileges::{Ids, privileged};
 use hatchery_protocol::config::Admin;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -138,7 +138,7 @@ impl RuntimeFolder {
     ///
     /// # Errors
     /// When it can't be made.
-    pub(crate) fn create(base: &Held, pool: &str, owner: Option<PoolUser>) -> Result<Self, PlaceError> {
+    pub(crate) fn create(base: &Held, pool: &str, owner: Option<Ids>) -> Result<Self, PlaceError> {
         pool_folders(&base.path).filter(|folder| is_left(folder)).for_each(|left| {
             let _ = fs::remove_dir_all(left);
         });
@@ -149,7 +149,7 @@ impl RuntimeFolder {
         let folder = Self { path, _lock: lock };
         // Whatever our own mask takes away, others must be able to enter.
         fs::set_permissions(&folder.path, Permissions::from_mode(0o711)).map_err(because(&folder.path))?;
-        if let Some(PoolUser { uid, gid }) = owner {
+        if let Some(Ids { uid, gid }) = owner {
             chown(&folder.path, Some(uid), Some(gid)).map_err(because(&folder.path))?;
         }
         Ok(folder)

@@ -5,9 +5,9 @@ use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-/// Whom the core becomes, if the pool is privileged: never root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PoolUser {
+/// A user and a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Ids {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
@@ -44,8 +44,8 @@ pub(crate) fn forbid_tracing() -> Result<(), Errno> {
 ///
 /// # Errors
 /// [`DropError`]
-pub(crate) fn become_user(user: PoolUser) -> Result<(), DropError> {
-    let PoolUser { uid, gid } = user;
+pub(crate) fn become_user(user: Ids) -> Result<(), DropError> {
+    let Ids { uid, gid } = user;
     let refused = |call| move |errno| DropError::Refused { uid, gid, call, errno };
     setgroups(&[]).map_err(refused("setgroups"))?;
     let group = Gid::from_raw(gid);

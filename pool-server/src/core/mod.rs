@@ -32,7 +32,7 @@ mod status;
 mod translate;
 mod workers;
 
-use crate::privileges::{self, PoolUser};
+use crate::privileges::{self, Ids};
 use hatchery_protocol::channel::{self, ReceiveError};
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::link::FromKeeper;
@@ -51,7 +51,7 @@ struct Beginning {
     folder: Vec<u8>,
     spawner_pid: i32,
     /// Whom this process becomes; `None`: the pool is not privileged.
-    pool_user: Option<PoolUser>,
+    pool_user: Option<Ids>,
     config: PoolConfig,
     door: OwnedFd,
     admin: Option<UnixListener>,
@@ -131,7 +131,7 @@ async fn run(link: OwnedFd) -> Result<log::Guard, String> {
         privileges::become_user(user).map_err(|error| error.to_string())?;
     }
     let guard = log::start(sink, beginning.config.log.format);
-    if let Some(PoolUser { uid, gid }) = beginning.pool_user {
+    if let Some(Ids { uid, gid }) = beginning.pool_user {
         tracing::info!("runs as user {uid} and group {gid} from now on");
     }
     let Beginning { door, admin, .. } = &beginning;
@@ -160,6 +160,6 @@ fn begin(message: FromKeeper, descriptors: Vec<OwnedFd>) -> Result<Beginning, St
     };
     let config = memfd::read(config.as_fd()).map_err(|error| format!("the configuration: {error}"))?;
     let admin = descriptors.next().map(UnixListener::from);
-    let pool_user = pool_user.map(|(uid, gid)| PoolUser { uid, gid });
+    let pool_user = pool_user.map(|(uid, gid)| Ids { uid, gid });
     Ok(Beginning { pool, core, folder, spawner_pid, pool_user, config, door, admin })
 }

@@ -1,6 +1,7 @@
-//! A short-lived child that does what could hang: the user database may be a server that is down, a folder may be
-//! on one.
+//! A short-lived child that does what could hang, or becomes another user: the user database may be a server that is
+//! down, a folder may be on one.
 
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,7 @@ fn within<T: Serialize + DeserializeOwned>(limit: Duration, work: impl FnOnce() 
             let done = catch_unwind(AssertUnwindSafe(|| answer(theirs, keeper, work)));
             let status = i32::from(!matches!(done, Ok(Ok(()))));
             // SAFETY: ends the process without dropping what its parent owns.
-            unsafe { nix::libc::_exit(status) }
+            unsafe { libc::_exit(status) }
         }
         ForkResult::Parent { child } => {
             drop(theirs);
@@ -62,8 +63,26 @@ fn answer<T: Serialize>(mouth: OwnedFd, keeper: Pid, work: impl FnOnce() -> T) -
     if getppid() != keeper {
         return Err(io::ErrorKind::NotFound.into());
     }
+    let mut mouth = close_others(mouth)?;
     let answer = serde_json::to_vec(&work()).map_err(io::Error::other)?;
-    File::from(mouth).write_all(&answer)
+    mouth.write_all(&answer)
+}
+
+/// Keeps no descriptor of the keeper's but 0 to 2 and this one: should the child hang, nobody waits for their end.
+fn close_others(mouth: OwnedFd) -> io::Result<File> {
+    const MOUTH: RawFd = 3;
+    // SAFETY: the descriptors closed here belong to values of the parent's that this process never uses or drops
+    // again; `MOUTH` is owned by the value that is returned, and by nothing else in this process.
+    unsafe {
+        let mouth = mouth.into_raw_fd();
+        if mouth != MOUTH && libc::dup3(mouth, MOUTH, libc::O_CLOEXEC) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        if libc::close_range(MOUTH as u32 + 1, u32::MAX, 0) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(File::from_raw_fd(MOUTH))
+    }
 }
 
 /// All that comes until the end.
@@ -118,7 +137,7 @@ mod tests {
     #[test]
     fn one_that_ends_without_a_word_is_told_from_a_slow_one() {
         // SAFETY: ends the child at once, which owns nothing that its parent doesn't.
-        let error = run::<()>(|| unsafe { nix::libc::_exit(3) }).unwrap_err();
+        let error = run::<()>(|| unsafe { libc::_exit(3) }).unwrap_err();
         assert!(matches!(error, ErrandError::Ended), "{error}");
     }
 }

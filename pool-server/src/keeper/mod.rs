@@ -9,6 +9,7 @@
 //! | `serve.rs` | the loop: what comes from the core, the spawner and the kernel |
 //! | `permitted.rs` | what core and spawner may say, and when |
 //! | `workers.rs` | every worker process: its parent, killer and reaper |
+//! | `marks.rs` | whose a process is that somebody left |
 //! | `cgroup.rs` | the control group that a worker may be alone in |
 //! | `roles.rs` | starting core and spawner |
 //! | `link.rs` | the keeper's end of a link |
@@ -17,6 +18,7 @@
 mod cgroup;
 mod errand;
 mod link;
+mod marks;
 mod output_folder;
 mod permitted;
 mod roles;

@@ -1,7 +1,7 @@
 //! The folder for the output of apps: made if it isn't there, and checked to be the core's to write to.
 
 use super::errand;
-use crate::privileges::{DropError, PoolUser, become_user};
+use crate::privileges::{DropError, Ids, become_user};
 use rustix::fs::{Access, AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::fs::{accessat, chownat, fstat, mkdir, open, statat};
 use rustix::io::Errno;
@@ -41,13 +41,13 @@ enum OutputError {
 ///
 /// # Errors
 /// One sentence.
-pub(super) fn prepare(path: &Path, user: Option<PoolUser>) -> Result<(), String> {
+pub(super) fn prepare(path: &Path, user: Option<Ids>) -> Result<(), String> {
     let done = errand::run(|| prepare_here(path, user).map_err(|error| error.to_string()));
     done.map_err(|error| format!("the output folder {} could not be looked at: {error}", path.display()))?
 }
 
 /// In a child, which becomes the pool user to see what that may.
-fn prepare_here(path: &Path, user: Option<PoolUser>) -> Result<(), OutputError> {
+fn prepare_here(path: &Path, user: Option<Ids>) -> Result<(), OutputError> {
     if !path.is_absolute() {
         return Err(OutputError::Relative(path.to_owned()));
     }
@@ -60,7 +60,7 @@ fn prepare_here(path: &Path, user: Option<PoolUser>) -> Result<(), OutputError> 
     };
     let folder = open_folder(path)?;
     let unusable = |errno| OutputError::Unusable { path: path.to_owned(), errno };
-    if let (true, Some(PoolUser { uid, gid })) = (made, user) {
+    if let (true, Some(Ids { uid, gid })) = (made, user) {
         let owner = (Uid::from_raw(uid), Gid::from_raw(gid));
         chownat(&folder, "", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH).map_err(unusable)?;
     }
@@ -116,8 +116,8 @@ mod tests {
         folder
     }
 
-    fn somebody() -> Option<PoolUser> {
-        privileged().then_some(PoolUser { uid: 61999, gid: 61999 })
+    fn somebody() -> Option<Ids> {
+        privileged().then_some(Ids { uid: 61999, gid: 61999 })
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::signals::Signals;
 use super::workers::{self, Ended, Process};
 use crate::Roles;
 use crate::place::{AdminSocket, RuntimeFolder};
-use crate::privileges::PoolUser;
+use crate::privileges::Ids;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::link::{FromKeeper, FromSpawner, ToKeeper, ToSpawner};
 use hatchery_protocol::mark;
@@ -36,7 +36,7 @@ pub(super) struct Given {
     pub(super) folder: RuntimeFolder,
     pub(super) admin: Option<AdminSocket>,
     /// Whom the core becomes, if the pool is privileged.
-    pub(super) user: Option<PoolUser>,
+    pub(super) user: Option<Ids>,
     /// Users that no app of a privileged pool may have: the core's, and the front end's.
     pub(super) reserved: Vec<u32>,
 }
@@ -110,7 +110,7 @@ impl Keeper {
         self.hear_spawner();
         self.reap()?;
         if self.sweeps > 0 {
-            let found = self.book.workers.sweep(&[self.core.pid, self.spawner.pid], false);
+            let found = self.book.workers.sweep(&self.given.pool, &[self.core.pid, self.spawner.pid], false);
             self.sweeps = if found { self.sweeps.max(2) } else { self.sweeps } - 1;
         }
         if self.leave_by.is_some_and(|by| by <= Instant::now()) {
@@ -357,7 +357,7 @@ impl Keeper {
     fn end_unborn(&self) {
         let known = [self.core.pid, self.spawner.pid];
         for _ in 0..SWEEPS_AFTER_SPAWNER {
-            if !self.book.workers.sweep(&known, true) {
+            if !self.book.workers.sweep(&self.given.pool, &known, true) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));

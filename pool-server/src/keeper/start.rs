@@ -6,7 +6,7 @@ use super::serve::{Given, Keeper};
 use super::users::{self, Wish};
 use crate::Roles;
 use crate::place::{self, AdminSocket, PlaceError, RuntimeFolder};
-use crate::privileges::{self, PoolUser};
+use crate::privileges::{self, Ids};
 use hatchery_protocol::channel::Channel;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::door::{FromDoor, ToDoor};
@@ -178,7 +178,7 @@ fn check(config: &PoolConfig) -> Result<(), String> {
 }
 
 /// The runtime folder, and whose it is.
-fn settle(base: &Path, config: &PoolConfig, pool: &str) -> Result<(RuntimeFolder, Option<PoolUser>), String> {
+fn settle(base: &Path, config: &PoolConfig, pool: &str) -> Result<(RuntimeFolder, Option<Ids>), String> {
     let base = place::runtime_base(base).map_err(sentence)?;
     // Until the folder tells other pools which user is taken.
     let held = place::hold(&base).map_err(sentence)?;
@@ -189,7 +189,7 @@ fn settle(base: &Path, config: &PoolConfig, pool: &str) -> Result<(RuntimeFolder
 }
 
 /// Users that no app of a privileged pool may have. Who made the door is the front end.
-fn reserved(user: Option<PoolUser>, door: &Door) -> Result<Vec<u32>, String> {
+fn reserved(user: Option<Ids>, door: &Door) -> Result<Vec<u32>, String> {
     let Some(user) = user else { return Ok(Vec::new()) };
     let front_end = rustix::net::sockopt::socket_peercred(door).map_err(|errno| format!("the door: {errno}"))?;
     let front_end = Some(front_end.uid.as_raw()).filter(|uid| *uid != 0);

@@ -1,7 +1,7 @@
 //! Whom core and front end of a privileged pool become: a user who is named, or one that nobody is.
 
 use super::errand;
-use crate::privileges::{PoolUser, become_user, privileged};
+use crate::privileges::{Ids, become_user, privileged};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ pub(super) struct Wish<'a> {
 ///
 /// # Errors
 /// One sentence: the named user is none that it can be.
-pub(super) fn choose(wish: &Wish) -> Result<Option<PoolUser>, String> {
+pub(super) fn choose(wish: &Wish) -> Result<Option<Ids>, String> {
     if !privileged() && wish.named.is_none() {
         return Ok(None);
     }
@@ -39,7 +39,7 @@ pub(super) fn choose(wish: &Wish) -> Result<Option<PoolUser>, String> {
 }
 
 /// In a child.
-fn look_up(wish: &Wish) -> Result<Option<PoolUser>, String> {
+fn look_up(wish: &Wish) -> Result<Option<Ids>, String> {
     if !privileged() {
         return wish.named.map_or(Ok(()), stay).map(|()| None);
     }
@@ -72,7 +72,7 @@ fn stay(name: &str) -> Result<(), String> {
 }
 
 /// A user's name, else a user's number.
-fn named(name: &str) -> Result<PoolUser, String> {
+fn named(name: &str) -> Result<Ids, String> {
     if let Some(user) = by_name(name)? {
         return Ok(user);
     }
@@ -86,7 +86,7 @@ fn named(name: &str) -> Result<PoolUser, String> {
         return Ok(user.into());
     }
     match entry(Group::from_gid(Gid::from_raw(id)))? {
-        None => Ok(PoolUser { uid: id, gid: id }),
+        None => Ok(Ids { uid: id, gid: id }),
         Some(group) => Err(format!(
             "the pool user {id} has no entry in the user database, and group {id} is {}: name a user that has one",
             group.name
@@ -94,11 +94,11 @@ fn named(name: &str) -> Result<PoolUser, String> {
     }
 }
 
-fn by_name(name: &str) -> Result<Option<PoolUser>, String> {
-    Ok(entry(User::from_name(name))?.map(PoolUser::from))
+fn by_name(name: &str) -> Result<Option<Ids>, String> {
+    Ok(entry(User::from_name(name))?.map(Ids::from))
 }
 
-impl From<User> for PoolUser {
+impl From<User> for Ids {
     fn from(user: User) -> Self {
         Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() }
     }
@@ -114,7 +114,7 @@ fn entry<T>(found: Result<Option<T>, Errno>) -> Result<Option<T>, String> {
 }
 
 /// An id without an entry for a user or a group, without a process, and without another pool's folder.
-fn nobody_is(wish: &Wish) -> Result<PoolUser, String> {
+fn nobody_is(wish: &Wish) -> Result<Ids, String> {
     let mut used = ids_of_processes();
     used.extend(wish.taken);
     for id in candidates(wish) {
@@ -122,7 +122,7 @@ fn nobody_is(wish: &Wish) -> Result<PoolUser, String> {
             && entry(User::from_uid(Uid::from_raw(id)))?.is_none()
             && entry(Group::from_gid(Gid::from_raw(id)))?.is_none()
         {
-            return Ok(PoolUser { uid: id, gid: id });
+            return Ok(Ids { uid: id, gid: id });
         }
     }
     Err(format!(
@@ -204,7 +204,7 @@ mod tests {
     fn names_come_before_numbers_and_what_is_neither_is_named() {
         let daemon = named("daemon").unwrap();
         assert_eq!(named(&daemon.uid.to_string()).unwrap(), daemon);
-        assert_eq!(named("61999").unwrap(), PoolUser { uid: 61999, gid: 61999 });
+        assert_eq!(named("61999").unwrap(), Ids { uid: 61999, gid: 61999 });
         for name in ["no-such-user", "-1", "4294967295", ""] {
             let error = named(name).unwrap_err();
             assert!(error.contains(&format!("the pool user {name} is not known")), "{error}");

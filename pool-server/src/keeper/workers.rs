@@ -1,8 +1,8 @@
 //! Every worker process: the keeper is its parent, its killer and its reaper.
 
 use super::cgroup::Cgroup;
+use super::marks::{self, Whose};
 use hatchery_protocol::link::{Place, WorkerNumber};
-use hatchery_protocol::mark;
 use hatchery_protocol::report::Exit;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -125,16 +125,16 @@ impl Workers {
 
     /// Kills what a dead worker left outside its group: as subreaper, the keeper is the parent of the topmost of
     /// such processes, and their mark says whose they are. True: there was something, look again soon.
-    pub(super) fn sweep(&self, known: &[i32], unborn_too: bool) -> bool {
+    pub(super) fn sweep(&self, pool: &str, known: &[i32], unborn_too: bool) -> bool {
+        let runs = |pid| self.table.values().any(|worker| running(worker) == Some(pid));
+        let unknown = children().into_iter().filter(|pid| !known.contains(pid) && !runs(*pid)).collect();
         let mut found = false;
-        for pid in children() {
-            if known.contains(&pid) || self.table.values().any(|worker| running(worker) == Some(pid)) {
-                continue;
-            }
-            let left = match mark::of(pid, mark::WORKER) {
-                Some(mark) => !self.table.values().any(|worker| worker.mark == mark),
+        for (pid, whose) in marks::whose(pool, unknown) {
+            let left = match whose {
+                Whose::Worker(mark) => !self.table.values().any(|worker| worker.mark == mark),
                 // A worker-to-be of a spawner that died has not executed anything yet.
-                None => unborn_too && mark::of(pid, mark::POOL).is_some(),
+                Whose::Pool => unborn_too,
+                Whose::Nobody | Whose::Closed => false,
             };
             if left {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
@@ -238,4 +238,82 @@ fn children_by_search(own: u32) -> Vec<i32> {
             .is_some_and(|parent| parent == own)
     };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_child).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::process::CommandExt;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::time::Duration;
+
+    const NUMBER: WorkerNumber = WorkerNumber(7);
+
+    /// What runs `script` as the leader of a group of its own, in a control group.
+    fn worker(script: &str, group: &Path) -> (Workers, i32) {
+        let mut command = Command::new("sh");
+        let pid = command.args(["-c", script]).process_group(0).spawn().unwrap().id().cast_signed();
+        let mut workers = Workers::default();
+        workers.insert(NUMBER, "5f.1.7".into(), 0);
+        let cgroup = Some(Cgroup::at(group.as_os_str().as_bytes().to_vec()));
+        *workers.get_mut(NUMBER).unwrap() = Process::Runs { pid, place: None, cgroup, finding: false };
+        (workers, pid)
+    }
+
+    fn ended(workers: &mut Workers) -> Ended {
+        loop {
+            match workers.reap().pop() {
+                Some(ended) => return ended,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_kill_is_one_for_want_of_memory_if_the_group_counted_one_and_the_signal_fits() {
+        for (script, events, expected) in [
+            ("kill -9 $$", "oom 1\noom_kill 1\n", true),
+            ("kill -9 $$", "oom 0\noom_kill 0\n", false),
+            ("kill -15 $$", "oom 1\noom_kill 1\n", false),
+            ("exit 3", "oom 1\noom_kill 1\n", false),
+        ] {
+            let group = tempfile::tempdir().unwrap();
+            fs::write(group.path().join("memory.events"), events).unwrap();
+            let (mut workers, _) = worker(script, group.path());
+            let ended = ended(&mut workers);
+            assert_eq!((ended.worker, ended.out_of_memory), (NUMBER, expected), "{script} {events} {:?}", ended.exit);
+            assert!(workers.get(NUMBER).is_none());
+        }
+    }
+
+    /// Where control groups of version 2 can be made.
+    fn real_group(name: &str) -> Option<PathBuf> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+        let group = Path::new(mount).join(format!("{name}-{}", std::process::id()));
+        (fs::create_dir(&group).is_ok() && group.join("cgroup.kill").exists()).then_some(group)
+    }
+
+    #[test]
+    fn what_left_its_process_group_goes_with_its_control_group() {
+        let Some(group) = real_group("hatchery-test") else {
+            return eprintln!("SKIPPED: no control group of version 2 can be made here");
+        };
+        let script = format!("echo 0 >{}/cgroup.procs; setsid sleep 1000 & sleep 1000", group.display());
+        let (mut workers, _) = worker(&script, &group);
+        let processes = || fs::read_to_string(group.join("cgroup.procs")).unwrap().lines().count();
+        while processes() < 3 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        workers.kill(NUMBER);
+        while processes() > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        workers.remove_groups();
+        assert!(!group.exists());
+        assert_eq!(ended(&mut workers).exit, Exit::Signal(9));
+    }
 }

@@ -5,7 +5,7 @@ use crate::book::Use;
 use crate::effect::{Effect, Failure, Notice, Passing, Refusal, StopReason};
 use crate::event::Exit;
 use crate::ids::{AppId, WorkerId};
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
 use crate::roster::{Phase, Worker};
 use crate::time::Time;
 use crate::timers::Timer;
@@ -63,7 +63,8 @@ impl Pool {
     /// Whether an app that nobody uses is kept in mind because it is broken; if so, for how long is noted.
     pub(crate) fn remembers(&mut self, id: AppId, now: Time) -> bool {
         let Some(app) = self.apps.get(&id) else { return false };
-        match app.breaker.remembered_until(app.settings.breaker_window).filter(|&until| until > now) {
+        let until = app.breaker.remembered_until(app.settings.breaker_window);
+        match until.filter(|&until| until > now && self.phase == pool::Phase::Running) {
             Some(until) => {
                 self.timers.set(Timer::Memory(id), until);
                 self.remembered.set(id, until);

@@ -162,6 +162,8 @@ impl Pool {
         }
         if matches!(self.phase, Phase::Ending { .. }) && self.roster.count() == 0 {
             self.phase = Phase::Ended;
+            // What was put off never comes.
+            self.timers = Timers::default();
             self.effect(Effect::Ended);
         }
     }

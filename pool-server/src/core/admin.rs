@@ -100,10 +100,10 @@ struct Said {
 
 const HELP: [&str; 7] = [
     "status                what runs, where, how busy, and what did not leave in peace",
+    "json status           the same as one line of JSON, which every command can answer with",
     "disable APP [REASON]  new sessions are refused, workers stay; APP: its root, or the end of it",
     "enable APP            serve it again, whatever failed before",
     "retire WORKER|PID     drain a worker and end it",
-    "json COMMAND          the answer as one line of JSON",
     "help                  this",
     "quit                  closes this connection",
 ];

@@ -22,6 +22,8 @@ use tokio::net::UnixDatagram;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How far up a process's ancestors are looked through.
+const DEEPEST: usize = 64;
 
 /// Asks until it answers; the pool ends the worker, and this with it, when its time is up.
 pub(super) async fn probe(shell: Shell, worker: WorkerId, protocol: SessionProtocol) {
@@ -88,13 +90,19 @@ impl Drop for NotifySocket {
     }
 }
 
-/// Waits for `READY=1` from the worker's own tree.
-pub(super) async fn notified(shell: Shell, worker: WorkerId, socket: Rc<UnixDatagram>, mark: String) {
+/// Waits for `READY=1` from the worker's own tree, which runs as `user` if not as this process.
+pub(super) async fn notified(
+    shell: Shell,
+    worker: WorkerId,
+    socket: Rc<UnixDatagram>,
+    mark: String,
+    user: Option<u32>,
+) {
     loop {
-        match socket.async_io(Interest::READABLE, || receive(&socket)).await {
+        match socket.async_io(Interest::READABLE, || receive(&socket, user)).await {
             Ok((text, Some(sender))) if is_ready(&text) => {
                 let own = shell.state().workers.get(worker).map(|worker| worker.pid);
-                if own == Some(sender) || is_from(sender, &mark) {
+                if own.is_some_and(|own| is_from(sender, own, &mark)) {
                     drop(socket);
                     return shell.worker_notified(worker);
                 }
@@ -115,16 +123,27 @@ fn is_ready(text: &str) -> bool {
     text.lines().any(|line| line == "READY=1")
 }
 
-/// The sender may be gone already, as systemd-notify is; then that it knew the random name must do.
-fn is_from(pid: i32, mark: &str) -> bool {
-    match mark::of(pid, mark::WORKER) {
+/// Whether the sender is the worker or of its tree. It may be gone already, as systemd-notify is; then that it knew
+/// the random name must do. The environment of another user's process can't be read; its parents can.
+fn is_from(sender: i32, worker: i32, mark: &str) -> bool {
+    match mark::of(sender, mark::WORKER) {
+        _ if sender == worker => true,
         Some(found) => found == mark,
-        None => !Path::new(&format!("/proc/{pid}")).exists(),
+        None => descends(sender, worker) || !Path::new(&format!("/proc/{sender}")).exists(),
     }
 }
 
-/// One datagram and its sender. Only our own user and root are listened to.
-fn receive(socket: &UnixDatagram) -> io::Result<(String, Option<i32>)> {
+fn descends(pid: i32, ancestor: i32) -> bool {
+    let parent = |pid: &i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it may hold anything.
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok().filter(|parent| *parent > 1)
+    };
+    std::iter::successors(Some(pid), parent).take(DEEPEST).any(|pid| pid == ancestor)
+}
+
+/// One datagram and its sender. Only our own user, the worker's and root are listened to.
+fn receive(socket: &UnixDatagram, user: Option<u32>) -> io::Result<(String, Option<i32>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(253))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut buffer = [0; 4096];
@@ -132,10 +151,30 @@ fn receive(socket: &UnixDatagram) -> io::Result<(String, Option<i32>)> {
     let received = recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags)?;
     let own = rustix::process::geteuid();
     let sender = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmCredentials(sender) if sender.uid == own || sender.uid.is_root() => {
-            Some(sender.pid.as_raw_nonzero().get())
+        RecvAncillaryMessage::ScmCredentials(sender) => {
+            let known = sender.uid == own || sender.uid.is_root() || user == Some(sender.uid.as_raw());
+            known.then_some(sender.pid.as_raw_nonzero().get())
         }
         _ => None,
     });
     Ok((String::from_utf8_lossy(&buffer[..received.bytes]).into_owned(), sender))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_descends_from_its_parents_and_from_nobody_else() {
+        let own = std::process::id().cast_signed();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let other = child.id().cast_signed();
+        assert!(descends(other, own) && descends(own, own) && !descends(own, other));
+        // Its environment says nothing of a worker, and it lives.
+        assert!(is_from(other, own, "pool.1.1") && !is_from(own, other, "pool.1.1"));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(is_from(other, other + 1, "pool.1.1"), "it is gone");
+    }
 }

@@ -212,7 +212,9 @@ impl State {
         };
         if let Some(socket) = &process.notify {
             let mark = format!("{}.{}", self.workers.mark, worker.0);
-            let waiting = tokio::task::spawn_local(ready::notified(shell.clone(), worker, socket.socket(), mark));
+            let user = plan.identity.as_ref().map(|identity| identity.uid);
+            let waiting = ready::notified(shell.clone(), worker, socket.socket(), mark, user);
+            let waiting = tokio::task::spawn_local(waiting);
             process.readiness = Some(waiting.abort_handle());
         }
         self.workers.table.insert(worker, process);

@@ -12,20 +12,21 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// More than any pool has to say.
 const LONGEST_ANSWER: u64 = 64 << 20;
+const APP: &str = "an application";
 /// The pool takes no longer line.
 const LONGEST_QUESTION: usize = 4095;
 
 pub(crate) fn disable(options: &Disable, admin: Option<AdminAt>) -> ExitCode {
     let reason = options.reason.join(" ");
-    said(admin, || Ok(format!("disable {} {}", app(&options.app)?, one_line(&reason)?)))
+    said(admin, || Ok(format!("disable {} {}", word(APP, &options.app)?, one_line(&reason)?)))
 }
 
 pub(crate) fn enable(options: &Enable, admin: Option<AdminAt>) -> ExitCode {
-    said(admin, || Ok(format!("enable {}", app(&options.app)?)))
+    said(admin, || Ok(format!("enable {}", word(APP, &options.app)?)))
 }
 
 pub(crate) fn retire(options: &Retire, admin: Option<AdminAt>) -> ExitCode {
-    said(admin, || Ok(format!("retire {}", options.worker)))
+    said(admin, || Ok(format!("retire {}", word("a worker", &options.worker)?)))
 }
 
 fn said(admin: Option<AdminAt>, question: impl FnOnce() -> Result<String, String>) -> ExitCode {
@@ -40,10 +41,10 @@ fn said(admin: Option<AdminAt>, question: impl FnOnce() -> Result<String, String
     }
 }
 
-/// An app's name or root, as one word of a line.
-fn app(name: &str) -> Result<&str, String> {
+/// What a verb is said of, as one word of a line.
+fn word<'a>(what: &str, name: &'a str) -> Result<&'a str, String> {
     if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("{name:?} can't be said on the admin socket: an application is named by one word"));
+        return Err(format!("{name:?} can't be said on the admin socket: {what} is named by one word"));
     }
     Ok(name)
 }
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_would_be_another_line_is_not_said() {
-        assert!(app("shop\nquit").is_err() && app("").is_err() && app("a b").is_err());
+        assert!(word(APP, "shop\nquit").is_err() && word(APP, "").is_err() && word(APP, "a b").is_err());
         assert!(one_line("maintenance\nquit").is_err());
         assert_eq!(one_line("back at noon"), Ok("back at noon"));
         assert!(send(&pool(""), &"x".repeat(5000)).is_err());

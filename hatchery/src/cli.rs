@@ -111,7 +111,7 @@ pub(crate) struct Enable {
 pub(crate) struct Retire {
     /// Its number or its process, as `status` shows them
     #[arg(value_name = "WORKER|PID")]
-    pub(crate) worker: u64,
+    pub(crate) worker: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,14 +2,26 @@
 
 mod support;
 
-use hatchery_pool_client::{AppConfig, AppOptions, GetError, PoolServer, Refusal};
+use hatchery_pool_client::{AppConfig, AppOptions, GetError, PoolConfig, PoolServer, Refusal};
 use std::path::{Path, PathBuf};
 use support::apps::{self, App};
 use support::front::{self, Front};
 use support::{HATCHERY, processes};
 
-const ANN: u32 = 12_345;
-const BOB: u32 = 12_346;
+/// Two of the users that Debian has from the start.
+const ANN: &str = "daemon";
+const BOB: &str = "www-data";
+/// Lets apps run as them.
+const SYSTEM_USERS_TOO: &str = "[pool]\nmin_uid = 1\n";
+
+fn user(name: &str) -> nix::unistd::User {
+    let found = nix::unistd::User::from_name(name).expect("the user database");
+    found.unwrap_or_else(|| panic!("there is no user {name}"))
+}
+
+fn uid(name: &str) -> u32 {
+    user(name).uid.as_raw()
+}
 
 fn root_only(test: &str) -> bool {
     let is_root = nix::unistd::geteuid().is_root();
@@ -20,19 +32,19 @@ fn root_only(test: &str) -> bool {
 }
 
 /// An app of this user's, at a path that everybody may enter.
-fn app_of(uid: u32, lines: &str) -> App {
-    let app = apps::worker_with(lines, &[]);
-    app.give_to(uid);
+fn app_of(name: &str) -> App {
+    let app = apps::worker();
+    app.give_to(uid(name));
     app
 }
 
 fn served(app: &App) -> Front {
-    Front::of(app.root(), &[])
+    Front::of(app.root(), &["--min-uid", "1", "-e", "development"])
 }
 
-/// A `pool.toml` with these apps, each at its host; further lines of it first.
-fn config(folder: &Path, first: &str, apps: &[(&str, &App, &str)]) -> PathBuf {
-    let mut text = first.to_owned();
+/// A `pool.toml` with these apps, each at its host, with further lines.
+fn config(folder: &Path, apps: &[(&str, &App, &str)]) -> PathBuf {
+    let mut text = SYSTEM_USERS_TOO.to_owned();
     for (host, app, lines) in apps {
         text += &format!("\n[[app]]\nhost = \"{host}\"\nroot = {:?}\n{lines}\n", app.root());
     }
@@ -41,9 +53,9 @@ fn config(folder: &Path, first: &str, apps: &[(&str, &App, &str)]) -> PathBuf {
     path
 }
 
-fn of_config(first: &str, apps: &[(&str, &App, &str)]) -> Front {
+fn of_config(apps: &[(&str, &App, &str)]) -> Front {
     let folder = front::folder();
-    let path = config(folder.path(), first, apps);
+    let path = config(folder.path(), apps);
     let mut command = front::hatchery(folder.path(), ["serve", "-p", "0", "-e", "development", "--config"]);
     command.arg(path);
     Front::start(command, folder)
@@ -77,16 +89,16 @@ fn each_app_runs_as_the_owner_of_its_start_file_and_reaches_nothing_of_others() 
         return;
     }
     // B92, B95
-    let (ann, bob) = (app_of(ANN, ""), app_of(BOB, ""));
+    let (ann, bob) = (app_of(ANN), app_of(BOB));
     std::fs::write(ann.root().join("secret"), "ann's").expect("a file");
     std::fs::set_permissions(ann.root().join("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    ann.give_to(ANN);
-    let front = of_config("", &[("a.localhost", &ann, ""), ("b.localhost", &bob, "")]);
-    for (host, uid) in [("a.localhost", ANN), ("b.localhost", BOB)] {
-        let status = ask(&front, host, "/proc").ok();
-        assert_eq!(words(&status, "Uid"), vec![uid.to_string(); 4]);
-        assert_eq!(words(&status, "Gid"), vec![uid.to_string(); 4]);
-        assert!(words(&status, "Groups").iter().all(|group| *group == uid.to_string()), "none of root's: {status}");
+    ann.give_to(uid(ANN));
+    let front = of_config(&[("a.localhost", &ann, ""), ("b.localhost", &bob, "")]);
+    for (host, name) in [("a.localhost", ANN), ("b.localhost", BOB)] {
+        let (status, gid) = (ask(&front, host, "/proc").ok(), user(name).gid.to_string());
+        assert_eq!(words(&status, "Uid"), vec![uid(name).to_string(); 4]);
+        assert_eq!(words(&status, "Gid"), vec![gid.clone(); 4]);
+        assert!(words(&status, "Groups").iter().all(|group| *group == gid), "none of root's: {status}");
     }
     let secret = ann.root().join("secret");
     assert_eq!(ask(&front, "a.localhost", &format!("/read?{}", secret.display())).ok(), "ann's");
@@ -111,15 +123,15 @@ fn core_and_web_server_have_no_privileges_and_the_keeper_has_them() {
     if !root_only("identity") {
         return;
     }
-    let app = app_of(ANN, "");
+    let app = app_of(ANN);
     let front = served(&app);
     let (keeper, anns) = (front.keeper(), front.get("/pid").ok().parse::<i32>().expect("a pid"));
     let core = processes::role(keeper, "core").expect("a core");
     let spawner = processes::role(keeper, "spawner").expect("a spawner");
     let pool_user = uid_of(core);
     assert_eq!(uid_of(front.pid()), pool_user);
-    assert_eq!((uid_of(keeper), uid_of(spawner), uid_of(anns)), (0, 0, ANN));
-    assert!(pool_user != 0 && pool_user != ANN);
+    assert_eq!((uid_of(keeper), uid_of(spawner), uid_of(anns)), (0, 0, uid(ANN)));
+    assert!(pool_user != 0 && pool_user != uid(ANN));
     for pid in [core, front.pid()] {
         let status = status_of(pid);
         assert_eq!(words(&status, "Groups"), Vec::<String>::new(), "{status}");
@@ -149,27 +161,24 @@ fn a_named_user_and_group_are_taken_and_lower_privilege_is_the_operators_to_swit
     if !root_only("identity") {
         return;
     }
-    let apps = [app_of(ANN, ""), app_of(ANN, ""), app_of(ANN, "")];
-    let front = of_config(
-        "",
-        &[
-            ("user.localhost", &apps[0], "user = \"daemon\""),
-            ("group.localhost", &apps[1], "user = \"daemon\"\ngroup = \"12346\""),
-            ("root.localhost", &apps[2], "lower_privilege = false"),
-        ],
-    );
+    let apps = [app_of(ANN), app_of(ANN), app_of(ANN)];
+    let front = of_config(&[
+        ("user.localhost", &apps[0], "user = \"backup\""),
+        ("group.localhost", &apps[1], "user = \"backup\"\ngroup = \"www-data\""),
+        ("root.localhost", &apps[2], "lower_privilege = false"),
+    ]);
     let ids = |host: &str| {
         let status = ask(&front, host, "/proc").ok();
         (words(&status, "Uid")[0].clone(), words(&status, "Gid")[0].clone())
     };
     // B91, B93
-    let daemon = nix::unistd::User::from_name("daemon").expect("the database").expect("daemon");
-    let (uid, gid) = (daemon.uid.to_string(), daemon.gid.to_string());
-    assert_eq!(ids("user.localhost"), (uid.clone(), gid));
-    assert_eq!(ids("group.localhost"), (uid, BOB.to_string()));
+    let named = user("backup");
+    let id = named.uid.to_string();
+    assert_eq!(ids("user.localhost"), (id.clone(), named.gid.to_string()));
+    assert_eq!(ids("group.localhost"), (id, user("www-data").gid.to_string()));
     assert_eq!(ids("root.localhost"), ("0".to_owned(), "0".to_owned()));
-    assert_eq!(ask(&front, "user.localhost", "/env?USER").ok(), "daemon");
-    assert_eq!(ask(&front, "user.localhost", "/env?HOME").ok(), daemon.dir.to_string_lossy());
+    assert_eq!(ask(&front, "user.localhost", "/env?USER").ok(), "backup");
+    assert_eq!(ask(&front, "user.localhost", "/env?HOME").ok(), named.dir.to_string_lossy());
 }
 
 #[test]
@@ -177,15 +186,15 @@ fn what_belongs_to_two_or_can_not_be_entered_is_refused_with_a_remedy() {
     if !root_only("identity") {
         return;
     }
-    let two = app_of(ANN, "");
-    apps::give(&two.root().join("hatchery.toml"), BOB);
+    let two = app_of(ANN);
+    apps::give(&two.root().join("hatchery.toml"), uid(BOB));
     let answer = served(&two).get("/");
     assert_eq!(answer.status, 502);
-    for said in ["chown", "12345", "12346", "hatchery.toml"] {
+    for said in ["chown", ANN, BOB, "hatchery.toml"] {
         assert!(answer.body.contains(said), "{said} is missing: {}", answer.body);
     }
     // Root's own, so it would run as nobody, who is not let in.
-    let closed = app_of(0, "");
+    let closed = app_of("root");
     std::fs::set_permissions(closed.root(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("root's");
     let answer = served(&closed).get("/");
     assert_eq!(answer.status, 502);
@@ -199,11 +208,11 @@ fn limits_of_the_system_are_applied_and_a_required_one_that_can_not_be_refuses_t
     if !root_only("identity") {
         return;
     }
-    let (limited, impossible) = (app_of(ANN, ""), app_of(ANN, ""));
+    let (limited, impossible) = (app_of(ANN), app_of(ANN));
     let lines =
         "limit_nofile = 77\nlimit_core = 0\nnice = 7\noom_score_adj = 500\numask = \"077\"\nno_new_privs = true";
     let required = "memory_max = \"100M\"\nrequired = [\"memory_max\"]";
-    let front = of_config("", &[("a.localhost", &limited, lines), ("b.localhost", &impossible, required)]);
+    let front = of_config(&[("a.localhost", &limited, lines), ("b.localhost", &impossible, required)]);
     let read = |path: &str| ask(&front, "a.localhost", &format!("/read?{path}")).ok();
     let limits = read("/proc/self/limits");
     let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
@@ -236,8 +245,9 @@ async fn a_client_of_a_privileged_pool_only_narrows_and_reaches_registered_roots
     if !root_only("identity") {
         return;
     }
-    let (registered, other) = (app_of(ANN, ""), app_of(ANN, ""));
-    let pool = PoolServer::builder().pool_server(HATCHERY);
+    let (registered, other) = (app_of(ANN), app_of(ANN));
+    let config = PoolConfig { min_uid: 1, ..PoolConfig::default() };
+    let pool = PoolServer::builder().pool_server(HATCHERY).config(config);
     let root = registered.root().as_os_str().as_encoded_bytes().to_vec();
     let pool = pool.app(AppConfig { root, name: None, options: AppOptions::default() }).start().expect("a pool");
     let client = pool.connect().await.expect("a channel");
@@ -253,5 +263,5 @@ async fn a_client_of_a_privileged_pool_only_narrows_and_reaches_registered_roots
     let refused = client.get(other.root()).await;
     assert!(matches!(refused, Err(GetError::Refused(Refusal::NotAllowed(_)))), "{refused:?}");
     let status = support::ask(&client, registered.root(), "/proc").await;
-    assert_eq!(words(&status, "Uid")[0], ANN.to_string());
+    assert_eq!(words(&status, "Uid")[0], uid(ANN).to_string());
 }

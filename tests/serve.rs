@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::apps::{self, App};
@@ -42,6 +43,19 @@ fn get(front: &Front, path: &str) -> std::thread::JoinHandle<Answer> {
 /// be executed.
 fn copy(to: &Path) {
     assert!(Command::new("cp").arg(HATCHERY).arg(to).status().expect("cp").success());
+}
+
+/// A copy of the executable, started by somebody without privileges: as root, by `nobody`, whose folder it is.
+fn unprivileged(folder: &Path, arguments: &[&str]) -> Command {
+    let own = folder.join("hatchery-of-today");
+    copy(&own);
+    let mut command = Command::new(&own);
+    command.args(arguments).current_dir(folder).stdin(Stdio::null()).env("XDG_RUNTIME_DIR", folder);
+    if nix::unistd::geteuid().is_root() {
+        apps::give(folder, apps::NOBODY);
+        command.uid(apps::NOBODY).gid(apps::NOBODY);
+    }
+    command
 }
 
 fn named(name: &str) -> App {
@@ -408,7 +422,9 @@ fn a_killed_core_costs_no_request() {
 
 #[test]
 fn a_killed_keeper_costs_no_request_that_comes_after_it() {
-    let front = Front::demo();
+    // Whoever gave up privileges can't start another pool: see the tests of the operator's file.
+    let folder = front::folder();
+    let front = Front::start(unprivileged(folder.path(), &["serve", "-p", "0"]), folder);
     front.get("/hello").ok();
     let (keeper, pool) = (front.keeper(), front.pool());
     processes::kill(keeper, Signal::SIGKILL);
@@ -423,12 +439,8 @@ fn a_killed_keeper_costs_no_request_that_comes_after_it() {
 #[test]
 fn a_pool_is_started_anew_even_if_the_executable_was_replaced() {
     let folder = front::folder();
-    let own = folder.path().join("hatchery-of-today");
-    copy(&own);
-    let mut command = Command::new(&own);
-    command.args(["serve", "-p", "0"]).current_dir(folder.path()).stdin(Stdio::null());
-    command.env("XDG_RUNTIME_DIR", folder.path());
-    let front = Front::start(command, folder);
+    let front = Front::start(unprivileged(folder.path(), &["serve", "-p", "0"]), folder);
+    let own = front.path().join("hatchery-of-today");
     front.get("/hello").ok();
     std::fs::remove_file(&own).unwrap();
     std::fs::write(&own, "something else").unwrap();
@@ -500,9 +512,9 @@ fn a_unix_socket_is_replaced_when_stale_and_removed_at_the_end() {
     let folder = front::folder();
     let path = folder.path().join("web.sock");
     drop(UnixListener::bind(&path).unwrap());
+    apps::give(&path, apps::NOBODY);
     let place = format!("unix:{}", path.display());
-    let command = front::hatchery(folder.path(), ["serve", "--listen", &place]);
-    let front = Front::start(command, folder);
+    let front = Front::start(unprivileged(folder.path(), &["serve", "--listen", &place]), folder);
     assert!(front.first.contains(&place), "{}", front.first);
     let mut browser = Browser::at(&path);
     let echo = browser.get("/echo").ok();

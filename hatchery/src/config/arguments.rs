@@ -49,7 +49,8 @@ impl clap::Args for Said {
 fn check_one_of_pool(name: &str, words: &[String]) -> Result<(), String> {
     let mut options = PoolOptions::default();
     options.set(name, words)?;
-    settings::check_pool(&options)
+    // A place to listen is judged with the others, and is as wrong as one that is taken: no matter of usage.
+    if name == "listen" { Ok(()) } else { settings::check_pool(&options) }
 }
 
 fn check_one_of_app(name: &str, words: &[String]) -> Result<(), String> {

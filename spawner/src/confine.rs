@@ -1,5 +1,5 @@
 //! What a new process does to itself before its program is executed: limits, control group, user. Runs between
-//! fork and exec, under the rules of [`child`](crate::child).
+//! fork and exec, under the rules of [`child`].
 
 use crate::child::{self, errno, fail, fail_at, miss};
 use crate::word::{CONTROL_GROUP, Stage};

@@ -3,7 +3,8 @@
 //!
 //! One thread, no runtime, because this process forks. It waits in one place, `poll(2)` in `serve`, and is
 //! never in reach of what could make it wait elsewhere: every path below an app root is touched by a forked
-//! child (an `errand`, or the worker before its exec), which can be killed when it hangs.
+//! child (an `errand`, or the worker before its exec), which can be killed when it hangs. If this process is
+//! privileged, that child has become the app's user before.
 //!
 //! ```text
 //! keeper ──(descriptor 3)── spawner ──▶ errand            looks, answers, ends: the spawner's child
@@ -20,8 +21,13 @@
 //! | `errand` | a short-lived child that touches what could hang, and its answer |
 //! | `errands` | all of them: how many at once, which wait, which hang |
 //! | `inspect`, `manifest`, `folder` | how an app is started: from its root, its `hatchery.toml` |
+//! | `identity`, `users` | whom an app runs as: from what the operator said, and who owns what is at its root |
+//! | `privilege` | what an errand gives up before it looks |
+//! | `examine` | finding out about a running worker |
 //! | `launch` | one start, from a plan to `Started` or `SpawnFailed` |
-//! | `child` | what runs between fork and exec, and nothing else |
+//! | `child`, `confine` | what runs between fork and exec, and nothing else |
+//! | `limits` | what a worker may use, and the sentences about what could not be done |
+//! | `cgroup`, `mounts` | control groups: the pool's, and in it one for each worker |
 //! | `word` | what the new process says meanwhile |
 //! | `environment` | a worker's environment |
 //! | `place` | ports and socket folders of workers that make their own listener |
@@ -31,17 +37,22 @@
 //!
 //! # What the keeper can rely on
 //!
-//! - Every `Inspect` and every `Spawn` is answered once. Answers come in the order of their being ready.
+//! - Every `Inspect`, every `Spawn` and every `Examine` is answered once. Answers come in the order of their being
+//!   ready.
 //! - `Started` comes when the program is executing, and its process is the keeper's child, leads a session and a
-//!   process group of its own, and dies with the keeper.
+//!   process group of its own, and dies with the keeper. It is in the control group that `Started` tells, if there
+//!   can be one; limits that are not applied, and need not be, have a sentence each there.
+//! - Whom an app runs as, and what it may use, comes from the configuration that came with `Begin`, whatever
+//!   `Inspect` says; in a pool without privileges, or with `trust_clients`, from `Inspect`.
 //! - Until a `Spawn` is answered, the keeper must not reap a child that it does not know: the spawner may still
 //!   have to end it. After `SpawnFailed` such a child is a zombie, or about to be.
-//! - `Gone` takes back all that a worker has here: its port, its folder, the looking for its listener. A worker
-//!   that is still being started is given up, and answered with `SpawnFailed`. The number is free again.
+//! - `Gone` takes back all that a worker has here: its port, its folder, its control group with all that is in it,
+//!   the looking for its listener. A worker that is still being started is given up, and answered with
+//!   `SpawnFailed`. The number is free again.
 //! - `Find` works for workers of an earlier spawner too. It is answered once, or not at all after `Gone`.
-//! - When the link ends, the spawner kills all that carries the mark of the pool's workers and removes the runtime
-//!   folder. When it ends the link itself, because of what came through it, workers stay as they are, and starts
-//!   that were not answered are given up.
+//! - When the link ends, the spawner kills all that is in the pool's control group or carries the mark of the
+//!   pool's workers, and removes the group and the runtime folder. When it ends the link itself, because of what
+//!   came through it, workers stay as they are, and starts that were not answered are given up.
 
 mod cgroup;
 mod child;
@@ -57,6 +68,7 @@ mod inspect;
 mod launch;
 mod limits;
 mod manifest;
+mod mounts;
 mod outbox;
 mod phase;
 mod place;

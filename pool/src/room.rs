@@ -199,17 +199,28 @@ fn for_recycling(pool: &Pool, now: Time) -> Option<Move> {
     if pool.roster.starting().len() as u32 >= settings.max_starting.get() {
         return None;
     }
-    let fits = |id: AppId, surge: u32| {
+    // Most pools have nobody to replace at most times.
+    pool.roster.spent().next()?;
+    let surge = if is_room_owed(pool, now) { 0 } else { settings.surge };
+    let fits = |id: AppId| {
         let limit = pool.apps.get(&id).map_or(0, App::limit);
         let of_app = pool.roster.crew(id).count();
         count < settings.max.get().saturating_add(surge) && of_app < limit.saturating_add(surge)
     };
-    if let Some(old) = recycling::next(pool, now, |app| fits(app, settings.surge)) {
+    if let Some(old) = recycling::next(pool, now, fits) {
         return Some(Move::Replace(old));
     }
     let first = |app| settings.surge == 0 && recycling::is_settled(pool, app);
     let old = recycling::next(pool, now, first)?;
     Some(Move::Leave(old, pool.roster.get(old)?.spent?))
+}
+
+/// Whether room that is free once everybody has left who leaves is meant for waiters, or for somebody's `min`. If
+/// replacements went beyond the limit all the time, it would never come.
+fn is_room_owed(pool: &Pool, now: Time) -> bool {
+    let wanted = || pool.queue.apps().any(|app| Want::of(pool, app).is_some());
+    let short = || pool.short.iter().any(|id| pool.apps.get(id).is_some_and(|app| app.restore_from <= now));
+    pool.roster.live() < pool.settings.max.get() && (wanted() || short())
 }
 
 /// Since when the oldest waiter of an app waits that has no worker which serves or will, though it might

@@ -57,7 +57,7 @@ impl Pool {
         let timed = match worker.phase {
             Phase::Starting | Phase::Draining | Phase::Stopping => true,
             Phase::Serving => worker.backing_off,
-            Phase::Failing | Phase::Killed => worker.doomed,
+            Phase::Failing | Phase::Killed => worker.doomed.is_some(),
         };
         ensure(timed == self.timers.time(Timer::Worker(id)).is_some(), || format!("{id} has the wrong timer"))
     }

@@ -117,7 +117,7 @@ impl Pool {
     pub(crate) fn record(&mut self, id: WorkerId, worker: &Worker, exit: Option<Exit>, now: Time) {
         let overdue = worker.phase == Phase::Killed || worker.phase == Phase::Failing;
         // One that is still looked at was not killed yet: it left by itself, though too late.
-        let killed = overdue && !worker.doomed;
+        let killed = overdue && worker.doomed.is_none();
         let peaceful = worker.why.is_some_and(is_peaceful) && !overdue && worker.report.is_none();
         if peaceful {
             return;

@@ -1,4 +1,4 @@
-//! Random histories of a whole pool, each drawn from one seed. `HATCHERY_SEED=n` replays one, `HATCHERY_SEEDS=n`
+//! Random histories of a whole pool, each drawn from one seed. `HATCHERY_SEED=n` replays one and tells it, `HATCHERY_SEEDS=n`
 //! runs that many.
 
 #[path = "simulation/acts.rs"]
@@ -32,7 +32,7 @@ fn number(variable: &str) -> Option<u64> {
 fn nothing_goes_wrong_in_any_history_and_everything_occurs() {
     if let Some(seed) = number("HATCHERY_SEED") {
         println!("seed {seed}");
-        let shown = history::run(seed, None).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let shown = history::run_aloud(seed).unwrap_or_else(|wrong| panic!("{wrong}"));
         return shown.tally.print();
     }
     let (mut all, mut steps) = (Tally::default(), 0);

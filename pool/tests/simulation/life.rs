@@ -123,6 +123,7 @@ impl Books {
                     worker.life.served -= 1;
                 }
                 if why == ConnectFailure::Refused {
+                    self.note_open_sessions(id, Some(session));
                     self.is_doomed(id, StopReason::ConnectRefused, now);
                 }
             }
@@ -174,8 +175,12 @@ impl Books {
         let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.life.is_doomed()) else { return };
         worker.life.doomed = Some(now + if dump { DUMP } else { LOOK });
         worker.life.why.get_or_insert(why);
+        let (app, spent) = (worker.app, worker.is_spent());
         if worker.phase != Phase::Starting {
             worker.phase = Phase::Leaving;
+        }
+        if spent {
+            self.nobody_replaces(app);
         }
     }
 
@@ -201,6 +206,9 @@ impl Books {
         };
         let peaceful = life.why.is_some_and(is_peaceful) && !life.is_doomed() && life.report.is_none();
         self.to_record = (!peaceful).then_some(expected);
+        if worker.is_spent() {
+            self.nobody_replaces(worker.app);
+        }
     }
 
     /// Whether one may be started beyond the limits: for each that is to be replaced, one.
@@ -253,7 +261,7 @@ impl Books {
                     self.sent_away.insert(worker);
                 }
                 if matches!(why, EndReason::RequestTimedOut | EndReason::LingerTimedOut | EndReason::DrainTimedOut) {
-                    self.note_open_sessions(worker);
+                    self.note_open_sessions(worker, None);
                 }
             }
             Effect::Notice(Notice::Recycling { worker, why }) => self.is_spent(*worker, *why, now)?,
@@ -287,12 +295,17 @@ impl Books {
         if why == StopReason::Retired {
             ensure!(self.sent_away.contains(&id), "{id} was retired by nobody");
         }
+        if first && spent.is_some() && !is_recycling(why) {
+            self.nobody_replaces(app);
+        }
         if !first || !is_recycling(why) {
             return Ok(());
         }
         ensure!(spent == Some(why), "{id} leaves for {why:?} without having been found so (invariant 11)");
-        if self.succeeds == Some(app) {
+        let new = self.succeeds.filter(|new| self.workers.get(new).is_some_and(|new| new.app == app));
+        if let Some(new) = new {
             self.succeeds = None;
+            self.take_over(id, new);
             return Ok(());
         }
         ensure!(surge == 0, "{id} leaves before another serves in its place (invariant 11)");
@@ -306,6 +319,24 @@ impl Books {
         Ok(())
     }
 
+    /// How long nobody has used an app doesn't begin anew with its workers.
+    fn take_over(&mut self, old: WorkerId, new: WorkerId) {
+        let idle_since = self.workers[&old].idle_since;
+        if self.open_at(old).is_empty()
+            && let Some(new) = self.workers.get_mut(&new)
+        {
+            new.idle_since = idle_since;
+        }
+    }
+
+    /// A worker that was to be replaced leaves otherwise: whoever was started for it is one like any other.
+    fn nobody_replaces(&mut self, app: AppId) {
+        let mut of_app = self.workers.values_mut().filter(|worker| worker.app == app && worker.is_starting());
+        if let Some(worker) = of_app.find(|worker| worker.life.extra) {
+            worker.life.extra = false;
+        }
+    }
+
     fn examined(&mut self, id: WorkerId, now: Time) -> Checked {
         let Some(worker) = self.workers.get_mut(&id) else { return Err(format!("{id} is examined, and gone")) };
         worker.life.looks += 1;
@@ -316,14 +347,15 @@ impl Books {
         let due = worker.life.kill_by.is_some_and(|by| by <= now);
         ensure!(due && !worker.life.killed, "{id} is to be killed before its time (invariant 13)");
         let why = if worker.phase == Phase::Starting { StopReason::StartTimedOut } else { StopReason::StopTimedOut };
-        self.note_open_sessions(id);
+        self.note_open_sessions(id, None);
         self.is_doomed(id, why, now);
         Ok(())
     }
 
     /// It is given up: what it was doing is worth knowing.
-    fn note_open_sessions(&mut self, id: WorkerId) {
-        let open = self.open_at(id);
+    fn note_open_sessions(&mut self, id: WorkerId, but: Option<SessionId>) {
+        let mut open = self.open_at(id);
+        open.retain(|&(session, ..)| Some(session) != but);
         if let Some(worker) = self.workers.get_mut(&id)
             && worker.life.open_at_end.as_ref().is_none_or(Vec::is_empty)
         {
@@ -332,6 +364,9 @@ impl Books {
     }
 
     fn killed(&mut self, id: WorkerId, why: StopReason) -> Checked {
+        use StopReason::{ConnectRefused, SpawnFailed, StartTimedOut, StopTimedOut};
+        let late = matches!(why, ConnectRefused | SpawnFailed | StartTimedOut | StopTimedOut);
+        ensure!(late, "{id} is killed for {why:?}, which is no reason to (invariant 13)");
         let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.life.killed) else {
             return Err(format!("{id} is killed twice or does not exist (invariant 13)"));
         };

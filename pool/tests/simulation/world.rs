@@ -30,6 +30,8 @@ pub(crate) struct World {
     last_client: u64,
     last_request: u64,
     pub(crate) steps: u64,
+    /// Tells what happens while it does.
+    pub(crate) aloud: bool,
 }
 
 struct Process {
@@ -60,6 +62,7 @@ impl World {
             last_client: 0,
             last_request: 0,
             steps: 0,
+            aloud: false,
         };
         for _ in 0..world.knobs.clients {
             world.connect_client();
@@ -96,9 +99,15 @@ impl World {
         self.tally.event(&event);
         self.books.told(&event, self.now);
         let ticked = event == Event::Tick;
+        if self.aloud {
+            println!("{} {event:?}", self.now);
+        }
         let effects = self.machine.step(self.now, event);
         for effect in effects {
             self.tally.effect(&effect);
+            if self.aloud {
+                println!("    {effect:?}");
+            }
             if let Effect::Notice(notice @ Notice::Registered { app }) = &effect {
                 self.books.noticed(notice, self.machine.pool.root(*app))?;
             }
@@ -194,7 +203,10 @@ impl World {
         let app = self.knobs_of(root);
         let sound = self.is_sound(&app);
         let unless_sound = |chance: u32| if sound { 0 } else { chance };
+        // Sooner or later every start is fast enough.
+        let enough = self.knobs.settings.defaults.start_timeout / 2;
         let after = self.random.millis(0..=app.slowest_start);
+        let after = if self.faults { after } else { after.min(enough) };
         let fails = if self.books.serves(&app.root) { app.fails.max(app.fails_beside) } else { app.fails };
         let hangs = self.random.percent(unless_sound(app.hangs));
         let failed = self.random.percent(unless_sound(fails));

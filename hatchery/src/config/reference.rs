@@ -40,10 +40,14 @@ fn the_page_lists_every_key_as_it_is() {
 }
 
 #[test]
-fn the_examples_of_the_page_are_files_without_a_mistake() {
-    let page = std::fs::read_to_string(PAGE).unwrap();
-    let examples: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(!examples.is_empty());
+fn the_examples_of_the_pages_are_files_without_a_mistake() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let pages = [PAGE, readme].map(|page| std::fs::read_to_string(page).unwrap());
+    let blocks = pages.iter().flat_map(|page| page.split("```toml\n").skip(1));
+    // Others are an application's hatchery.toml.
+    let examples = blocks.filter_map(|rest| rest.split("```").next()).filter(|example| example.starts_with("[pool]"));
+    let examples: Vec<&str> = examples.collect();
+    assert_eq!(examples.len(), 2);
     for example in examples {
         if let Err(problems) = OperatorsFile::parse(example, Path::new("/etc/hatchery")) {
             panic!("{problems:?} in {example}");

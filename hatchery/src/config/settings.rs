@@ -26,7 +26,7 @@ pub(crate) fn check_pool(options: &PoolOptions) -> Result<(), String> {
     if let Some((name, _, why)) = least_one.iter().find(|(_, value, _)| *value == Some(0)) {
         return Err(format!("{name} is 0: {why}; 1 is the least"));
     }
-    if options.output_max_size.is_some_and(|size| size < 4096) {
+    if options.output_max_size.is_some_and(|size| (1..4096).contains(&size)) {
         return Err("output_max_size is below 4K: a file would be begun anew with every few lines".to_owned());
     }
     let words = [("pool_user", &options.pool_user), ("lowest_user", &options.lowest_user)];

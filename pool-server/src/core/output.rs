@@ -19,7 +19,7 @@ pub(super) use lines::{last_of, printable};
 
 use files::{LogFile, file_name};
 use hatchery_protocol::config::OutputConfig;
-use lines::{Lines, Tail};
+use lines::{Lines, Tail, each_line};
 use rustix::fs::{Mode, OFlags, open};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -299,7 +299,6 @@ impl Output {
                 Err(unwritten) => lines = unwritten,
             }
         }
-        let lines = lines.strip_suffix(b"\n").unwrap_or(&lines);
-        lines.split(|byte| *byte == b'\n').for_each(|line| log_line(source, line));
+        each_line(&lines).for_each(|line| log_line(source, line));
     }
 }

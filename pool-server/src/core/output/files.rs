@@ -3,6 +3,7 @@
 //! All names are looked up in the operator's folder by its descriptor, and none is followed if it is a link: whoever
 //! may write into the folder can't have the pool write elsewhere.
 
+use super::lines::line_end;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
@@ -71,7 +72,7 @@ impl LogFile {
         let room = if max_size == 0 { u64::MAX } else { max_size.saturating_sub(open.size) };
         let some = match whole_lines(lines, room) {
             0 if open.size > 0 => return self.rotate().map(|()| 0),
-            0 => lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1),
+            0 => line_end(lines).map_or(lines.len(), |end| end + 1),
             some => some,
         };
         let written = open.file.write(&lines[..some])?;

@@ -1,7 +1,8 @@
 //! Bytes cut into lines, and the last of them kept.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::BufRead;
 
 /// A longer line is passed on in pieces of this many bytes.
 pub(super) const LONGEST_LINE: usize = 8 * 1024;
@@ -26,7 +27,7 @@ impl Lines {
     /// The next line without its end, or the next piece of one that is too long.
     pub(super) fn next(&mut self) -> Option<&[u8]> {
         let rest = &self.buffer[self.start..];
-        let (len, with_end) = match rest.iter().take(LONGEST_LINE + 1).position(|byte| *byte == b'\n') {
+        let (len, with_end) = match line_end(&rest[..rest.len().min(LONGEST_LINE + 1)]) {
             Some(end) => (end, end + 1),
             None if rest.len() > LONGEST_LINE => {
                 let cut = whole_characters(&rest[..LONGEST_LINE]);
@@ -51,6 +52,23 @@ impl Lines {
     pub(super) fn unfinished(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
+}
+
+/// Where the first line ends.
+pub(super) fn line_end(bytes: &[u8]) -> Option<usize> {
+    // The standard library's own search, a word at a time.
+    let with_end = { bytes }.skip_until(b'\n').ok()?;
+    (with_end > 0 && bytes[with_end - 1] == b'\n').then(|| with_end - 1)
+}
+
+/// Whole lines, without their ends.
+pub(super) fn each_line(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let end = line_end(lines)?;
+        let line = &lines[..end];
+        lines = &lines[end + 1..];
+        Some(line)
+    })
 }
 
 /// How much of `bytes` there is without a character that is cut at their end.
@@ -161,6 +179,14 @@ mod tests {
         // What is no text at all is cut where it comes to lie.
         lines.push(&[0x80; 3 * LONGEST_LINE]);
         assert!(all(&mut lines).len() >= 2 && lines.unfinished().len() <= LONGEST_LINE);
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_found() {
+        for (bytes, end) in [("", None), ("a", None), ("\n", Some(0)), ("ab\nc\n", Some(2))] {
+            assert_eq!(line_end(bytes.as_bytes()), end, "{bytes:?}");
+        }
+        assert_eq!(each_line(b"a\n\nb\n").collect::<Vec<_>>(), [b"a".as_slice(), b"", b"b"]);
     }
 
     #[test]

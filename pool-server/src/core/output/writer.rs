@@ -1,7 +1,7 @@
 //! Writing output to files, on a thread of its own: a disk may be slow, the core never waits for it.
 
 use super::files::{LogFile, Unwritten};
-use super::lines::push_printable;
+use super::lines::{each_line, push_printable};
 use super::{Source, log_line};
 use std::io;
 use std::path::PathBuf;
@@ -129,7 +129,7 @@ impl Batch {
     }
 
     fn each(&self) -> impl Iterator<Item = &[u8]> {
-        self.lines.strip_suffix(b"\n").unwrap_or(&self.lines).split(|byte| *byte == b'\n')
+        each_line(&self.lines)
     }
 }
 

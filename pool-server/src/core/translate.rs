@@ -150,6 +150,9 @@ fn is_told_first(why: StopReason) -> bool {
 /// Why a worker is killed. `told`: it got TERM before, for this reason.
 pub(super) fn killing(why: StopReason, told: bool) -> String {
     match (told, why) {
+        (true, StopReason::Evicted | StopReason::StartUnneeded) => {
+            format!("killed: it did not leave within evict_timeout after TERM; it was to leave: {}", stop_reason(why))
+        }
         (true, why) if why != StopReason::StopTimedOut => {
             format!("killed: {}; it was to leave: {}", stop_reason(StopReason::StopTimedOut), stop_reason(why))
         }
@@ -276,5 +279,59 @@ pub(super) fn stop_reason(why: StopReason) -> &'static str {
         StopReason::AppStopped => "the application was stopped",
         StopReason::AppRemoved => "the application was removed",
         StopReason::PoolEnding => "the pool ends",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hatchery_pool::{AppId, ClientId, Generation, Passing, SessionId, WorkerId};
+
+    fn left(why: Option<StopReason>, killed: bool, exit: pool::Exit) -> Passing {
+        Passing {
+            app: AppId(1),
+            worker: WorkerId(1),
+            generation: Generation(1),
+            why,
+            killed,
+            exit: Some(exit),
+            report: None,
+            age: Duration::ZERO,
+            served: 0,
+            sessions: vec![(SessionId(1), ClientId(1), Duration::ZERO)],
+        }
+    }
+
+    #[test]
+    fn an_end_is_one_sentence_that_names_the_setting() {
+        let kill = pool::Exit::Signal(9);
+        for (passing, sentence) in [
+            (left(None, false, pool::Exit::Signal(11)), "died with signal 11 while it served 1 session"),
+            (
+                left(Some(StopReason::Idle), true, kill),
+                "killed: it did not leave within stop_timeout after TERM; it was to leave: idle for max_idle",
+            ),
+            (
+                left(Some(StopReason::Evicted), true, kill),
+                "killed: it did not leave within evict_timeout after TERM; it was to leave: idle, and another \
+                 application needs its place",
+            ),
+            (left(Some(StopReason::StartTimedOut), true, kill), "killed: not ready within start_timeout"),
+            (
+                left(Some(StopReason::MaxMemory), false, pool::Exit::Status(0)),
+                "was told to leave: it uses more than max_memory; ended with exit status 0",
+            ),
+            (
+                left(Some(StopReason::MaxMemory), false, pool::Exit::OutOfMemory),
+                "the kernel killed it for want of memory while it served 1 session; it was to leave: it uses more \
+                 than max_memory",
+            ),
+            (
+                Passing { sessions: Vec::new(), ..left(None, false, pool::Exit::Status(1)) },
+                "died with exit status 1 while nobody used it",
+            ),
+        ] {
+            assert_eq!(super::passing(&passing, None), sentence);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The control group that a worker is alone in, made by the spawner. Where it can't be written or read, the keeper's
 //! other ways (process groups, the sweep by marks) do alone.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -27,11 +27,18 @@ impl Cgroup {
         kills.and_then(|kills| kills.trim().parse::<u64>().ok()).is_some_and(|kills| kills > 0)
     }
 
-    /// Removes it, once nothing is in it any more.
+    /// Removes it, and the pool's that it is in, as far as nothing is in them any more.
     pub(super) fn remove(&self) {
-        // The spawner may have been faster; what can't be removed now is empty, and the next pool's to clean.
+        // The spawner does that too, and was faster unless it died; what isn't empty can't be removed by anybody.
         let _ = fs::remove_dir(&self.0);
+        if let Some(pool) = self.0.parent().filter(|pool| pool.file_name().is_some_and(is_pools)) {
+            let _ = fs::remove_dir(pool);
+        }
     }
+}
+
+fn is_pools(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"hatchery-")
 }
 
 /// In one write, and never into a file of another kind that would be made for it.

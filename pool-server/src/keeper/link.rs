@@ -67,6 +67,12 @@ impl<S: Message, R: Message> Link<S, R> {
         }
     }
 
+    /// Nothing more is said or heard: the other end sees the end of the link.
+    pub(super) fn close(&self) {
+        // An end that is gone already has seen it.
+        let _ = rustix::net::shutdown(&self.channel, rustix::net::Shutdown::Both);
+    }
+
     pub(super) fn poll(&self) -> PollFd<'_> {
         let out = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         PollFd::new(&self.channel, PollFlags::IN | out)

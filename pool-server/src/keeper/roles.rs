@@ -70,6 +70,12 @@ impl<S: Message, R: Message> Role<S, R> {
         workers::kill_role(self.pid);
     }
 
+    /// Lets it leave by itself: it sees the end of its link.
+    pub(super) fn dismiss(&mut self) {
+        self.failed = true;
+        self.link.close();
+    }
+
     /// What to wait for. The link of a role that is only to be reaped would be ready all the time.
     pub(super) fn poll(&self) -> Option<PollFd<'_>> {
         (!self.failed).then(|| self.link.poll())

@@ -25,6 +25,10 @@ const SWEEP_AGAIN: Duration = Duration::from_millis(5);
 const SWEEPS_AFTER_SPAWNER: u32 = 20;
 /// What the core may need beyond its drain time to stop its workers.
 const BEYOND_DRAIN: Duration = Duration::from_secs(15);
+/// What the spawner has to remove all that it made, once the keeper ends.
+const SPAWNER_LEAVES: Duration = Duration::from_secs(1);
+/// What everything has to be gone, once the keeper ends.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// What stays the same for all the keeper's time.
 pub(super) struct Given {
@@ -384,14 +388,17 @@ impl Keeper {
     /// Leaves no process behind: trees, then whatever came to the keeper as its last parent.
     fn end_everything(&mut self) {
         self.book.workers.kill_all();
-        let by = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < by {
-            let left = workers::children();
+        // It removes what it made: control groups, folders of workers.
+        self.spawner.dismiss();
+        let began = Instant::now();
+        while began.elapsed() < ENDING {
+            workers::reap_unknown();
+            let mut left = workers::children();
             if left.is_empty() {
                 break;
             }
+            left.retain(|pid| *pid != self.spawner.pid || began.elapsed() > SPAWNER_LEAVES);
             left.into_iter().for_each(workers::kill_group);
-            workers::reap_unknown();
             std::thread::sleep(Duration::from_millis(1));
         }
         self.book.workers.remove_groups();

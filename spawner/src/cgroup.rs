@@ -4,20 +4,14 @@
 //! Paths here are the kernel's own and never hang. Where no group can be made, a pool works without.
 
 use crate::limits::{Said, is_required, system};
-use crate::mounts;
+use crate::pool_group::PoolGroup;
 use hatchery_protocol::link::{Limits, WorkerNumber};
-use hatchery_protocol::mark;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where our own processes go when they stand in the way of controllers. No group of workers: it is never ended.
-const MAIN: &str = "hatchery-main";
-const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// The kernel's usual period of `cpu.max`, in microseconds.
 const PERIOD: u64 = 100_000;
 /// The kernel takes no smaller quota, in microseconds.
@@ -27,8 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Cgroups {
-    /// The pool's group, or why there is none.
-    pool: Result<PathBuf, String>,
+    /// The pool's group, or why there can be none.
+    pool: Result<PoolGroup, String>,
     leaving: Vec<Leaving>,
 }
 
@@ -73,7 +67,7 @@ impl Cgroups {
 
     /// Makes the pool's group below `parent`, or below the one that this process is in.
     pub(crate) fn begin(parent: Option<&Path>, pool: &str, pool_user: Option<u32>) -> Self {
-        Self { pool: make_pool(parent, pool, pool_user), leaving: Vec::new() }
+        Self { pool: PoolGroup::begin(parent, pool, pool_user), leaving: Vec::new() }
     }
 
     /// Why there are none, though a parent was named for them.
@@ -83,16 +77,13 @@ impl Cgroups {
 
     /// A worker's own, which may not be there.
     pub(crate) fn path(&self, worker: WorkerNumber) -> Option<PathBuf> {
-        self.pool.as_ref().ok().map(|pool| pool.join(format!("w-{}", worker.0)))
+        self.pool.as_ref().ok().map(|pool| own(pool, worker))
     }
 
     /// Makes a worker's group with its limits.
     pub(crate) fn make(&mut self, worker: WorkerNumber, limits: &Limits) -> Applied {
         let wanted = files(limits);
-        let made = match (&self.pool, self.path(worker)) {
-            (Ok(_), Some(path)) => make_group(&path),
-            (pool, _) => Err(pool.as_ref().err().cloned().unwrap_or_default()),
-        };
+        let made = self.make_own(worker);
         let mut applied = Applied::default();
         for (said, file, text) in wanted {
             match made.as_ref().map_err(Clone::clone).and_then(|made| write_limit(&made.path, file, &text)) {
@@ -104,13 +95,33 @@ impl Cgroups {
         applied
     }
 
+    fn make_own(&mut self, worker: WorkerNumber) -> Result<Made, String> {
+        let pool = self.pool.as_mut().map_err(|why| why.clone())?;
+        pool.ensure()?;
+        let path = own(pool, worker);
+        // A number can be used again.
+        self.leaving.retain(|leaving| leaving.path != path);
+        make_group(&path)
+    }
+
     /// Ends what is in a worker's group, and removes it, now or later.
     pub(crate) fn forget(&mut self, worker: WorkerNumber) {
         let Some(path) = self.path(worker) else { return };
-        if !path.is_dir() || self.leaving.iter().any(|leaving| leaving.path == path) || end(&path) {
+        if !path.is_dir() || self.leaving.iter().any(|leaving| leaving.path == path) {
             return;
         }
-        self.leaving.push(Leaving { path, next: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE });
+        if end(&path) {
+            self.release();
+        } else {
+            self.leaving.push(Leaving { path, next: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE });
+        }
+    }
+
+    /// A pool without workers needs no group; what is not there is not left behind.
+    fn release(&mut self) {
+        if let Ok(pool) = &mut self.pool {
+            pool.release();
+        }
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -119,6 +130,7 @@ impl Cgroups {
 
     /// Tries again what could not be removed yet. What is killed takes a moment to go.
     pub(crate) fn retry(&mut self, now: Instant) {
+        let before = self.leaving.len();
         self.leaving.retain_mut(|leaving| {
             if leaving.next > now {
                 return true;
@@ -127,12 +139,20 @@ impl Cgroups {
             leaving.next = now + leaving.pause;
             !end(&leaving.path)
         });
+        if self.leaving.len() < before {
+            self.release();
+        }
     }
 
     /// The pool is gone: ends all that is in its group. False: something is left there.
     pub(crate) fn end_all(&self) -> bool {
-        self.pool.as_ref().map_or(true, |pool| end(pool))
+        self.pool.as_ref().map_or(true, |pool| end(pool.path()))
     }
+}
+
+/// The group of a worker in that of its pool.
+fn own(pool: &PoolGroup, worker: WorkerNumber) -> PathBuf {
+    pool.path().join(format!("w-{}", worker.0))
 }
 
 /// The limits, each with its file and what is written there.
@@ -162,108 +182,19 @@ fn write_limit(group: &Path, file: &str, text: &str) -> Result<(), String> {
     })
 }
 
-fn parent_of(path: &Path) -> &Path {
+pub(crate) fn parent_of(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 
 /// The files of a control group take what is written in one piece, and are never made by writing.
-fn write(path: &Path, text: &str) -> Result<(), Errno> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Errno> {
     let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, text.as_bytes()).map(drop)
 }
 
-fn make_pool(parent: Option<&Path>, pool: &str, pool_user: Option<u32>) -> Result<PathBuf, String> {
-    let parent = match parent {
-        Some(parent) if is_group(parent) => parent.to_path_buf(),
-        Some(parent) => return Err(format!("{} is no control group of version 2", parent.display())),
-        None => own_group()?,
-    };
-    let group = parent.join(format!("hatchery-{pool}"));
-    match std::fs::create_dir(&group) {
-        Ok(()) => {}
-        // Made by an earlier spawner of this pool.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(format!("no control group can be made in {}: {error}", parent.display())),
-    }
-    give_controllers(&parent, &group, pool);
-    if let Some(user) = pool_user {
-        // So that the core can end all workers when the keeper is gone. A kernel before 5.14 has no such file.
-        match std::os::unix::fs::chown(group.join("cgroup.kill"), Some(user), None) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                eprintln!("spawner: {}/cgroup.kill can't be given to the pool's user: {error}", group.display());
-            }
-            _ => {}
-        }
-    }
-    Ok(group)
-}
-
-fn is_group(path: &Path) -> bool {
-    const CGROUP2: u64 = 0x6367_7270;
-    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as u64 == CGROUP2)
-}
-
-/// The group that this process is in, or would be in if it had not been moved out of the way.
-fn own_group() -> Result<PathBuf, String> {
-    let group = mounts::own_group()?;
-    match group.file_name() {
-        Some(name) if name == MAIN => Ok(parent_of(&group).to_path_buf()),
-        _ => Ok(group),
-    }
-}
-
-/// Gives the workers' groups what controllers there are. What can't be given is told by the limits that need it.
-fn give_controllers(parent: &Path, group: &Path, pool: &str) {
-    for controller in CONTROLLERS.into_iter().filter(|controller| lists(&parent.join("cgroup.controllers"), controller))
-    {
-        let enable = format!("+{controller}");
-        let control = parent.join("cgroup.subtree_control");
-        if !lists(&control, controller) && write(&control, &enable) == Err(Errno::BUSY) && move_aside(parent, pool) {
-            let _ = write(&control, &enable);
-        }
-        let _ = write(&group.join("cgroup.subtree_control"), &enable);
-    }
-}
-
-fn lists(file: &Path, word: &str) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|text| text.split_ascii_whitespace().any(|other| other == word))
-}
-
-fn processes(group: &Path) -> Vec<i32> {
+pub(crate) fn processes(group: &Path) -> Vec<i32> {
     let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
-}
-
-/// A group with processes of its own can give no controllers. If they are all ours, they move to one beside.
-fn move_aside(parent: &Path, pool: &str) -> bool {
-    /// What is forked meanwhile is found the next time.
-    const TRIES: u32 = 3;
-    let main = parent.join(MAIN);
-    for _ in 0..TRIES {
-        let standing = processes(parent);
-        if standing.is_empty() {
-            return true;
-        }
-        if !standing.iter().all(|pid| is_ours(*pid, pool)) {
-            return false;
-        }
-        match std::fs::create_dir(&main) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return false,
-            _ => {}
-        }
-        for pid in standing {
-            // One that has just ended needs no place.
-            let _ = write(&main.join("cgroup.procs"), &pid.to_string());
-        }
-    }
-    processes(parent).is_empty()
-}
-
-/// Whether a process is of this pool, or executes what this one executes: the web server with the pool inside.
-fn is_ours(pid: i32, pool: &str) -> bool {
-    let file = |path: String| std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
-    let same = || file(format!("/proc/{pid}/exe")).is_some_and(|exe| file("/proc/self/exe".into()) == Some(exe));
-    mark::of(pid, mark::POOL).as_deref() == Some(pool) || same()
 }
 
 fn make_group(path: &Path) -> Result<Made, String> {
@@ -285,7 +216,7 @@ fn make_group(path: &Path) -> Result<Made, String> {
 }
 
 /// Kills what is in `group` and below, and removes it. False: it is still there, as what is killed takes a moment.
-fn end(group: &Path) -> bool {
+pub(crate) fn end(group: &Path) -> bool {
     if write(&group.join("cgroup.kill"), "1") == Err(Errno::NOENT) {
         // A kernel before 5.14. What forks meanwhile is found the next time.
         kill_each(group);
@@ -300,7 +231,7 @@ fn kill_each(group: &Path) {
     below(group).iter().for_each(|group| kill_each(group));
 }
 
-fn below(group: &Path) -> Vec<PathBuf> {
+pub(crate) fn below(group: &Path) -> Vec<PathBuf> {
     let Ok(folder) = std::fs::read_dir(group) else { return Vec::new() };
     folder
         .flatten()
@@ -309,7 +240,7 @@ fn below(group: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn remove(group: &Path) -> bool {
+pub(crate) fn remove(group: &Path) -> bool {
     for group in below(group) {
         remove(&group);
     }
@@ -322,53 +253,6 @@ fn remove(group: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A group for a test, if one can be made here.
-    fn group() -> Option<PathBuf> {
-        let name = format!("hatchery-test-{}", std::process::id());
-        match own_group().and_then(|own| {
-            let group = own.join(name);
-            std::fs::create_dir(&group).map(|()| group).map_err(|error| error.to_string())
-        }) {
-            Ok(group) => Some(group),
-            Err(why) => {
-                assert!(std::env::var_os("HATCHERY_CI").is_none(), "CI demands what can't be tested here: {why}");
-                eprintln!("SKIPPED control groups: {why}");
-                None
-            }
-        }
-    }
-
-    #[test]
-    fn only_our_own_processes_are_moved_out_of_the_way() {
-        let Some(parent) = group() else { return };
-        let start = |pool: &str| {
-            let mut command = std::process::Command::new("sleep");
-            let child = command.arg("1000").env_clear().env(mark::POOL, pool).env("PATH", "/usr/bin:/bin").spawn();
-            let child = child.unwrap();
-            write(&parent.join("cgroup.procs"), &child.id().to_string()).unwrap();
-            // Until it is executed, it is what this process is.
-            let pid = i32::try_from(child.id()).unwrap();
-            while mark::of(pid, mark::POOL).as_deref() != Some(pool) {
-                std::thread::yield_now();
-            }
-            (child, pid)
-        };
-        let (mut ours, pid) = start("p");
-        let (mut other, other_pid) = start("other");
-        assert!(!move_aside(&parent, "p"));
-        assert!(processes(&parent).contains(&pid));
-        other.kill().unwrap();
-        other.wait().unwrap();
-        assert!(!processes(&parent).contains(&other_pid));
-        assert!(move_aside(&parent, "p"));
-        assert_eq!(processes(&parent.join(MAIN)), [pid]);
-        let by = Instant::now() + Duration::from_secs(30);
-        while !end(&parent) {
-            assert!(Instant::now() < by, "the group stays");
-        }
-        ours.wait().unwrap();
-    }
 
     #[test]
     fn limits_are_written_as_the_kernel_reads_them() {

@@ -27,7 +27,8 @@
 //! | `launch` | one start, from a plan to `Started` or `SpawnFailed` |
 //! | `child`, `confine` | what runs between fork and exec, and nothing else |
 //! | `limits` | what a worker may use, and the sentences about what could not be done |
-//! | `cgroup`, `mounts` | control groups: the pool's, and in it one for each worker |
+//! | `pool_group`, `mounts` | the pool's control group |
+//! | `cgroup` | in it one for each worker |
 //! | `word` | what the new process says meanwhile |
 //! | `environment` | a worker's environment |
 //! | `place` | ports and socket folders of workers that make their own listener |
@@ -72,6 +73,7 @@ mod mounts;
 mod outbox;
 mod phase;
 mod place;
+mod pool_group;
 mod privilege;
 mod reports;
 mod serve;

@@ -105,8 +105,13 @@ fn a_start_that_fails_leaves_no_group() {
     reap(worker.pid);
     let plan = keeper.plan(&["/nonexistent"]);
     keeper.spawn_fails(&plan);
-    let groups = || std::fs::read_dir(&pool).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
-    wait_for("its group to go", || (groups() == 0).then_some(()));
+    wait_for("its group to go, and the pool's with it", || (!pool.exists()).then_some(()));
+    // It comes again with the next worker.
+    let plan = keeper.plan(&["sleep", "1000"]);
+    let worker = keeper.spawn(&plan);
+    assert!(worker.cgroup.is_some() && pool.exists());
+    kill(worker.pid);
+    reap(worker.pid);
 }
 
 #[test]

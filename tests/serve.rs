@@ -362,8 +362,8 @@ fn a_browser_that_left_keeps_its_worker_only_until_that_has_finished() {
     let pid = front.get("/pid").ok();
     front.until("active", 0);
     let mut leaving = front.browser();
-    leaving.ask("GET", &gate.path(), "");
-    front.until("active", 1);
+    leaving.ask("GET", &gate.path().replace("/until", "/hints"), "");
+    assert_eq!(leaving.answer_head().status, 103, "the worker has begun: one that has not does not compute");
     drop(leaving);
     let next = get(&front, "/pid");
     front.until("waiting", 1);

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -88,7 +89,8 @@ pub(crate) enum Answer {
     /// The pool has answered, the worker has not.
     Coming,
     Granted(Granted),
-    Refused(Why),
+    /// And when the next try may be.
+    Refused(Why, Option<Duration>),
     /// What must not happen.
     Wrong(String),
 }
@@ -163,7 +165,11 @@ impl Answer {
     }
 
     fn refused(error: &GetError) -> Self {
-        Self::Refused(match error {
+        let retry_after = match error {
+            GetError::Refused(Refusal::Disabled { retry_after, .. }) => *retry_after,
+            _ => None,
+        };
+        let why = match error {
             GetError::SpawnFailed(_) => Why::SpawnFailed,
             GetError::Refused(Refusal::QueueFull { scope: Scope::App, .. }) => Why::QueueFull,
             GetError::Refused(Refusal::QueueFull { scope: Scope::Pool, .. }) => Why::PoolQueueFull,
@@ -174,7 +180,8 @@ impl Answer {
             GetError::Refused(Refusal::TimedOut { .. }) => Why::TimedOut,
             GetError::Refused(Refusal::NotAllowed(_)) => Why::NotAllowed,
             other => return Self::Wrong(other.to_string()),
-        })
+        };
+        Self::Refused(why, retry_after)
     }
 }
 

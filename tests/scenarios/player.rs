@@ -3,20 +3,26 @@
 use crate::clients::{Answer, Connection, Get};
 use crate::runnable;
 use crate::support::apps::App;
-use crate::support::{PATIENCE, processes};
+use crate::support::{PATIENCE, front, processes};
 use hatchery_pool::Close;
-use hatchery_pool::scenario::{App as Letter, Client, EndedBy, Is, Label, On, Scenario, Starts, Step};
+use hatchery_pool::scenario::{
+    App as Letter, Client, EndedBy, Fate, Is, Label, On, Order, Scenario, Starts, Step, Why,
+};
 use hatchery_pool_client::{Ended, PoolConfig, PoolServer, Status, WorkerStatus};
+use hatchery_protocol::config::Admin;
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 type Played = Result<(), String>;
 
 /// Two clients are there always; a scenario that names only one, and parks no connections, has its sessions
 /// with both in turn.
 const ALWAYS: [Client; 2] = [1, 2];
+/// How long after a step the next may come.
+const DELAY: Duration = Duration::from_secs(3);
 
 pub(crate) struct Player {
     scenario: &'static Scenario,
@@ -28,6 +34,9 @@ pub(crate) struct Player {
     gets: BTreeMap<Label, Get>,
     apps: BTreeMap<Letter, App>,
     stubborn: BTreeSet<Letter>,
+    /// Processes that are stopped.
+    hanging: BTreeSet<i32>,
+    admin: TempDir,
     /// Workers that have had the word they wait for.
     told: BTreeSet<u64>,
     ending: bool,
@@ -36,6 +45,8 @@ pub(crate) struct Player {
 impl Player {
     pub(crate) fn new(scenario: &'static Scenario, mut config: PoolConfig, log: &Path) -> Result<Self, String> {
         config.log.file = Some(log.to_owned());
+        let admin = front::folder();
+        config.admin = Admin::At(admin.path().join("admin.sock"));
         let builder = PoolServer::builder().config(config).pool_server(crate::support::HATCHERY);
         let server = builder.start().map_err(|error| error.to_string())?;
         let connect = |client| Ok((client, Connection::new(&server)?));
@@ -51,6 +62,8 @@ impl Player {
             gets: BTreeMap::new(),
             apps: BTreeMap::new(),
             stubborn: BTreeSet::new(),
+            hanging: BTreeSet::new(),
+            admin,
             told: BTreeSet::new(),
             ending: false,
         })
@@ -79,10 +92,24 @@ impl Player {
             Step::ClientDies { client } => self.die(client),
             Step::WorkerReady { app } => self.tell_starting(app, "ready"),
             Step::WorkerFails { app } => self.tell_starting(app, "fail"),
-            Step::KillWorker { session } => {
+            Step::KillWorker { session } => self.end_process(session, Signal::SIGKILL),
+            Step::Crash { session } => self.end_process(session, Signal::SIGABRT),
+            Step::Hang { session, on } => {
                 let pid = self.pid(session)?;
-                processes::kill(pid, Signal::SIGKILL);
-                until(|| expect(&worker(&self.status()?, pid).is_none(), &true))
+                if on {
+                    self.hanging.insert(pid)
+                } else {
+                    self.hanging.remove(&pid)
+                };
+                processes::kill(pid, if on { Signal::SIGSTOP } else { Signal::SIGCONT });
+                Ok(())
+            }
+            Step::Order { order: Order::Disable, app } => self.say(&["disable", &self.root(app), "maintenance"]),
+            Step::Order { order: Order::Enable, app } => self.say(&["enable", &self.root(app)]),
+            Step::Retire { session } => {
+                let pid = self.pid(session)?.to_string();
+                // Who has left by then needs no order.
+                if processes::lives(self.pid(session)?) { self.say(&["retire", &pid]) } else { Ok(()) }
             }
             Step::Stubborn { app } => {
                 self.stubborn.insert(app);
@@ -167,6 +194,20 @@ impl Player {
         Ok(())
     }
 
+    fn end_process(&self, session: Label, signal: Signal) -> Played {
+        let pid = self.pid(session)?;
+        processes::kill(pid, signal);
+        until(|| expect(&worker(&self.status()?, pid).is_none(), &true))
+    }
+
+    /// A verb of the operator's.
+    fn say(&self, verb: &[&str]) -> Played {
+        let mut command = front::hatchery(self.admin.path(), verb);
+        command.arg("--admin").arg(self.admin.path().join("admin.sock"));
+        let output = command.output().map_err(|error| error.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    }
+
     /// To the worker that is starting longest; the pool knows what came of it when this returns.
     fn tell_starting(&mut self, app: Option<Letter>, word: &str) -> Played {
         let (id, pid, root) = until(|| {
@@ -195,7 +236,14 @@ impl Player {
             Step::Granted { session, on } => return self.expect_grant(session, on),
             Step::Refused { session, why } => {
                 return match *self.get(session)?.answer() {
-                    Answer::Refused(found) => expect(&found, &why),
+                    Answer::Refused(found, _) => expect(&found, &why),
+                    _ => Err("it is not refused".into()),
+                };
+            }
+            Step::DisabledFor { session, time } => {
+                return match *self.get(session)?.answer() {
+                    Answer::Refused(Why::Disabled, Some(left)) if left <= time && left + DELAY > time => Ok(()),
+                    Answer::Refused(why, left) => Err(format!("it is refused, {why:?} for {left:?}")),
                     _ => Err("it is not refused".into()),
                 };
             }
@@ -229,7 +277,15 @@ impl Player {
                     None => expect(&(is, processes::lives(pid)), &(Is::Gone, false)),
                 }
             }
-            Step::Forgotten { app } => expect(&seen.apps.iter().any(|seen| seen.root == self.root(app)), &false),
+            Step::Forgotten { app, so } => expect(&seen.apps.iter().all(|seen| seen.root != self.root(app)), &so),
+            Step::Disabled { app, so } => {
+                let found = seen.apps.iter().find(|seen| seen.root == self.root(app));
+                expect(&found.is_some_and(|app| app.state == "disabled"), &so)
+            }
+            Step::Was { session, what: Fate::Recorded, so } => {
+                let pid = self.pid(session)?;
+                expect(&seen.post_mortems.iter().any(|record| record.pid == pid), &so)
+            }
             _ => Err("that is no expectation".into()),
         }
     }
@@ -258,7 +314,8 @@ impl Player {
     fn settled(&self) -> Result<Status, String> {
         if self.ending && !processes::lives(self.server.pid()) {
             let version = String::new();
-            return Ok(Status { version, max: 0, count: 0, active: 0, waiting: 0, apps: Vec::new() });
+            let (apps, post_mortems) = (Vec::new(), Vec::new());
+            return Ok(Status { version, max: 0, count: 0, active: 0, waiting: 0, apps, post_mortems });
         }
         let status = self.status()?;
         let open = self.gets.values().filter(|get| get.is_open()).count();
@@ -269,7 +326,7 @@ impl Player {
             let obedient = !self.stubborn.iter().any(|stubborn| self.root(*stubborn) == app.root);
             let moves = |worker: &&WorkerStatus| match worker.state.as_str() {
                 "starting" => self.scenario.starts == Starts::AtOnce,
-                "stopping" => obedient,
+                "stopping" => obedient && !self.hanging.contains(&worker.pid),
                 _ => false,
             };
             if let Some(worker) = app.workers.iter().find(moves) {
@@ -351,6 +408,7 @@ fn ended_by(why: Ended) -> Option<EndedBy> {
         Ended::WorkerGone => Some(EndedBy::WorkerGone),
         Ended::LeaseEnded => Some(EndedBy::LeaseEnded),
         Ended::DrainTimedOut => Some(EndedBy::DrainTimedOut),
+        Ended::RequestTimedOut => Some(EndedBy::RequestTimedOut),
         Ended::Operator => Some(EndedBy::Operator),
         Ended::PoolEnding => Some(EndedBy::PoolEnding),
         _ => None,

@@ -1,10 +1,11 @@
 //! Which scenarios real processes can play, and what their pool is started with.
 
 use crate::support::apps::{self, App};
-use hatchery_pool::scenario::{EndedBy, Label, Order, Scenario, Starts, Step};
+use hatchery_pool::scenario::{EndedBy, Fate, Label, Order, Scenario, Starts, Step};
 use hatchery_pool::{AppSettings, Close, Concurrency, Parking, Settings, Wanted};
 use hatchery_pool_client::{AppOptions, PoolConfig};
 use std::collections::BTreeSet;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 /// How long connections to workers that aren't our own loaders stay parked.
@@ -43,45 +44,46 @@ fn sayable(step: &Step, kept: &mut BTreeSet<Label>) -> Result<(), &'static str> 
         }
         Step::Reconnect { .. } => Err("a client reconnects by itself, before it hands the session out"),
         Step::Uninspectable { .. } | Step::Unreachable { .. } => Err("the world is not that obedient"),
-        Step::Order { order: Order::Add | Order::Remove | Order::Stop | Order::Start, .. }
-        | Step::Order { order: Order::Disable | Order::Enable, .. }
-        | Step::Retire { .. }
-        | Step::End { .. } => Err("a channel has no word for that yet"),
+        Step::Order { order: Order::Add | Order::Remove | Order::Stop | Order::Start, .. } | Step::End { .. } => {
+            Err("an operator has no word for that yet")
+        }
+        Step::Uses { .. } | Step::NobodyLooks => Err("the world is not that obedient"),
+        Step::Was { what: Fate::Examined | Fate::Dumped | Fate::Killed, .. } => Err("that is not seen from outside"),
         Step::Ended { why: EndedBy::LingerTimedOut, .. } => Err("its client is not told"),
         _ => Ok(()),
     }
 }
 
 fn translate(settings: &Settings) -> Result<PoolConfig, String> {
-    let Settings { max, max_queue_total, max_starting, surge, fair_wait, evict_timeout, ref defaults, bounded, .. } =
-        *settings;
-    let fixed = Settings::default();
-    for (name, as_always) in [
-        ("surge", surge == fixed.surge),
-        ("fair_wait", fair_wait == fixed.fair_wait),
-        ("evict_timeout", evict_timeout == fixed.evict_timeout),
-        ("concurrency", defaults.concurrency.is_none()),
-        ("bounded", !bounded),
-    ] {
-        if !as_always {
-            return Err(format!("a pool's {name} can't be set at its start"));
+    let defaults = &settings.defaults;
+    for (name, said) in [("concurrency", defaults.concurrency.is_some()), ("bounded", settings.bounded)] {
+        if said {
+            return Err(format!("a pool's {name} is not set by this driver"));
         }
     }
+    if defaults.dump {
+        return Err("nobody is asked for stacks by this driver".into());
+    }
     Ok(PoolConfig {
-        max: max.get(),
-        max_queue_total,
-        max_starting: Some(max_starting.get()),
+        max: settings.max.get(),
+        surge: settings.surge,
+        max_queue_total: settings.max_queue_total,
+        max_starting: Some(settings.max_starting.get()),
+        fair_wait: settings.fair_wait,
+        evict_timeout: settings.evict_timeout,
+        max_sessions: settings.max_sessions.get(),
         defaults: options(defaults),
         trust_clients: true,
         ..PoolConfig::default()
     })
 }
 
+/// Where none is the largest, zero says so.
 fn options(settings: &AppSettings) -> AppOptions {
     AppOptions {
-        max_per_app: settings.max_per_app.map(std::num::NonZero::get),
+        max_per_app: settings.max_per_app.map(NonZeroU32::get),
         min: Some(settings.min),
-        // Zero is never, and for ever.
+        prestart: Some(settings.prestart),
         max_idle: Some(settings.max_idle.unwrap_or_default()),
         max_queue: Some(settings.max_queue),
         max_queue_wait: Some(settings.max_queue_wait.unwrap_or_default()),
@@ -89,6 +91,17 @@ fn options(settings: &AppSettings) -> AppOptions {
         drain_timeout: Some(settings.drain_timeout),
         stop_timeout: Some(settings.stop_timeout),
         linger: Some(settings.linger),
+        max_requests: Some(settings.max_requests.map_or(0, NonZeroU64::get)),
+        max_lifetime: Some(settings.max_lifetime.unwrap_or_default()),
+        max_memory: Some(settings.max_memory.map_or(0, NonZeroU64::get)),
+        max_request_time: Some(settings.max_request_time.unwrap_or_default()),
+        ping_interval: Some(settings.ping_interval.unwrap_or_default()),
+        ping_timeout: Some(settings.ping_timeout),
+        ping_failures: Some(settings.ping_failures.get()),
+        // Answered, and not only connected to: the kernel accepts connections for who hangs.
+        ping_path: settings.ping_interval.map(|_| "/pid".to_owned()),
+        breaker_failures: Some(settings.breaker_failures.map_or(0, NonZeroU32::get)),
+        breaker_window: Some(settings.breaker_window),
         ..AppOptions::default()
     }
 }

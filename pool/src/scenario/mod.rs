@@ -27,16 +27,21 @@
 //!   waited for and not looked at.
 //! * **Time.** `pass` lets time go by. A driver of real processes waits, and may take the times of the
 //!   settings and of `pass` for a fraction of what they say, all of them alike.
+//! * **Memory** is what the steps say, seen at once by whoever measures; a look at a worker is answered at once too.
 //! * **Connections.** `granted s2 on the lease of s1` says that the connection is the one s1 was kept on. The
 //!   next connection to a worker of an app that `refuses connections` fails, as its steps say; in scenarios with those,
 //!   and in those with `backlog`, `descriptors` or an inspection that fails, the world is more obedient than
 //!   real processes are, so they are not marked `real`.
 
+mod breaker;
 mod clients;
+mod ends;
 mod errors;
+mod health;
 mod limits;
 mod orders;
 mod parse;
+mod recycling;
 mod reuse;
 mod room;
 
@@ -119,6 +124,22 @@ pub enum Step {
     KillWorker {
         session: Label,
     },
+    /// `worker of s1 crashes`: it aborts.
+    Crash {
+        session: Label,
+    },
+    /// `worker of s1 hangs`: it answers nothing and leaves for nobody, until `worker of s1 goes on`.
+    Hang {
+        session: Label,
+        on: bool,
+    },
+    /// `worker of s1 uses 2000`: so much memory, in bytes, from now on. Before, it uses none.
+    Uses {
+        session: Label,
+        bytes: u64,
+    },
+    /// `nobody looks at workers`: looks before a kill are not answered from now on.
+    NobodyLooks,
     /// `A is stubborn`: its workers don't leave when they are told to, only when they are killed.
     Stubborn {
         app: App,
@@ -176,6 +197,11 @@ pub enum Step {
         session: Label,
         why: Why,
     },
+    /// `refused s1: disabled for 5 s`: by the breaker, from now on.
+    DisabledFor {
+        session: Label,
+        time: Duration,
+    },
     /// `s1 ended: worker gone`: the pool ended the session, or took back its lease.
     Ended {
         session: Label,
@@ -203,9 +229,21 @@ pub enum Step {
         session: Label,
         is: Is,
     },
-    /// `A is forgotten`
+    /// `worker of s1 was recorded`: `examined`, `dumped`, `killed`, `recorded`, or `not recorded` and so on.
+    Was {
+        session: Label,
+        what: Fate,
+        so: bool,
+    },
+    /// `A is disabled`, `A is not disabled`
+    Disabled {
+        app: App,
+        so: bool,
+    },
+    /// `A is forgotten`, `A is known`
     Forgotten {
         app: App,
+        so: bool,
     },
     /// `the pool has ended`
     PoolEnded,
@@ -255,6 +293,7 @@ pub enum EndedBy {
     LeaseEnded,
     DrainTimedOut,
     LingerTimedOut,
+    RequestTimedOut,
     Operator,
     PoolEnding,
 }
@@ -269,10 +308,34 @@ pub enum Is {
     Gone,
 }
 
+/// What was done to a worker, or about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// Looked at before it is killed.
+    Examined,
+    /// Asked for its stacks.
+    Dumped,
+    Killed,
+    /// Its end was recorded, as one that was not peaceful.
+    Recorded,
+}
+
 impl Scenario {
     /// Every scenario.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        [reuse::ALL, room::ALL, limits::ALL, orders::ALL, clients::ALL, errors::ALL].into_iter().flatten()
+        let by_topic = [
+            reuse::ALL,
+            room::ALL,
+            limits::ALL,
+            orders::ALL,
+            clients::ALL,
+            errors::ALL,
+            recycling::ALL,
+            health::ALL,
+            breaker::ALL,
+            ends::ALL,
+        ];
+        by_topic.into_iter().flatten()
     }
 
     /// The settings of its pool: the defaults, with room for as many starts as there may be workers.

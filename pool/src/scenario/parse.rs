@@ -1,6 +1,6 @@
 //! Reads the lines of a story.
 
-use super::{App, EndedBy, Is, On, Order, Step, Why};
+use super::{App, EndedBy, Fate, Is, On, Order, Step, Why};
 use crate::event::{Close, ConnectFailure};
 use crate::settings::Wanted;
 use std::time::Duration;
@@ -25,6 +25,11 @@ fn fact(words: &[&'static str]) -> Option<Step> {
         ["worker", "fails"] => Step::WorkerFails { app: None },
         ["worker", "fails", "of", app] => Step::WorkerFails { app: Some(letter(app)?) },
         ["kill", "worker", "of", session] => Step::KillWorker { session },
+        ["worker", "of", session, "crashes"] => Step::Crash { session },
+        ["worker", "of", session, "hangs"] => Step::Hang { session, on: true },
+        ["worker", "of", session, "goes", "on"] => Step::Hang { session, on: false },
+        ["worker", "of", session, "uses", bytes] => Step::Uses { session, bytes: bytes.parse().ok()? },
+        ["nobody", "looks", "at", "workers"] => Step::NobodyLooks,
         [app, "is", "stubborn"] => Step::Stubborn { app: letter(app)? },
         [app, "can't", "be", "inspected"] => Step::Uninspectable { app: letter(app)? },
         [app, "refuses", "connections"] => Step::Unreachable { app: letter(app)?, why: ConnectFailure::Refused },
@@ -53,6 +58,9 @@ fn expectation(words: &[&'static str]) -> Option<Step> {
         ["granted", session, ref rest @ ..] => Step::Granted { session, on: on(rest)? },
         ["waiting", gets] if gets.parse::<u32>().is_ok() => Step::WaitingTotal { gets: gets.parse().ok()? },
         ["waiting", session] => Step::Waiting { session },
+        ["refused", session, "disabled", "for", number, unit] => {
+            Step::DisabledFor { session: session.strip_suffix(':')?, time: duration(number, unit)? }
+        }
         ["refused", session, ref why @ ..] => {
             Step::Refused { session: session.strip_suffix(':')?, why: self::why(&why.join(" "))? }
         }
@@ -62,7 +70,12 @@ fn expectation(words: &[&'static str]) -> Option<Step> {
         ["starting", workers] => Step::Starting { workers: workers.parse().ok()? },
         ["active", workers] => Step::Active { workers: workers.parse().ok()? },
         ["worker", "of", session, "is", state] => Step::Worker { session, is: is(state)? },
-        [app, "is", "forgotten"] => Step::Forgotten { app: letter(app)? },
+        ["worker", "of", session, "was", "not", fate] => Step::Was { session, what: self::fate(fate)?, so: false },
+        ["worker", "of", session, "was", fate] => Step::Was { session, what: self::fate(fate)?, so: true },
+        [app, "is", "disabled"] => Step::Disabled { app: letter(app)?, so: true },
+        [app, "is", "not", "disabled"] => Step::Disabled { app: letter(app)?, so: false },
+        [app, "is", "forgotten"] => Step::Forgotten { app: letter(app)?, so: true },
+        [app, "is", "known"] => Step::Forgotten { app: letter(app)?, so: false },
         ["the", "pool", "has", "ended"] => Step::PoolEnded,
         _ => return None,
     })
@@ -142,8 +155,19 @@ fn ended_by(words: &str) -> Option<EndedBy> {
         "lease ended" => EndedBy::LeaseEnded,
         "drain timed out" => EndedBy::DrainTimedOut,
         "linger timed out" => EndedBy::LingerTimedOut,
+        "request timed out" => EndedBy::RequestTimedOut,
         "operator" => EndedBy::Operator,
         "pool ending" => EndedBy::PoolEnding,
+        _ => return None,
+    })
+}
+
+fn fate(word: &str) -> Option<Fate> {
+    Some(match word {
+        "examined" => Fate::Examined,
+        "dumped" => Fate::Dumped,
+        "killed" => Fate::Killed,
+        "recorded" => Fate::Recorded,
         _ => return None,
     })
 }

@@ -1,6 +1,6 @@
 //! Turns the steps of a scenario into events, and looks at what came of them.
 
-use hatchery_pool::scenario::{App, Client, EndedBy, Is, Label, On, Order, Scenario, Starts, Step, Why};
+use hatchery_pool::scenario::{App, Client, EndedBy, Fate, Is, Label, On, Order, Scenario, Starts, Step, Why};
 use hatchery_pool::{
     Beyond, ClientId, ConnectFailure, ConnectionId, Effect, EndReason, Event, Exit, Invalid, Path, Pool, Refusal,
     ReportId, Request, Scope, SessionId, Time, WorkerId, WorkerSnapshot, WorkerState,
@@ -22,6 +22,10 @@ pub(crate) struct Player {
     stubborn: BTreeSet<App>,
     uninspectable: BTreeSet<App>,
     unreachable: BTreeMap<App, ConnectFailure>,
+    hanging: BTreeSet<WorkerId>,
+    memory: BTreeMap<WorkerId, u64>,
+    nobody_looks: bool,
+    fates: BTreeSet<(WorkerId, Fate)>,
     /// What follows from what was ordered, and is still to be told.
     following: VecDeque<Event>,
     ended: bool,
@@ -31,6 +35,8 @@ struct Get {
     request: Request,
     granted: Option<Granted>,
     refused: Option<Why>,
+    /// Until when its app is disabled.
+    until: Option<Time>,
     ended: Option<EndedBy>,
 }
 
@@ -55,6 +61,10 @@ impl Player {
             stubborn: BTreeSet::new(),
             uninspectable: BTreeSet::new(),
             unreachable: BTreeMap::new(),
+            hanging: BTreeSet::new(),
+            memory: BTreeMap::new(),
+            nobody_looks: false,
+            fates: BTreeSet::new(),
             following: VecDeque::new(),
             ended: false,
         }
@@ -64,7 +74,7 @@ impl Player {
         match *step {
             Step::Get { app, session, client, ref wanted } => {
                 let request = self.new_request(client);
-                self.gets.insert(session, Get { request, granted: None, refused: None, ended: None });
+                self.gets.insert(session, Get { request, granted: None, refused: None, until: None, ended: None });
                 self.tell(Event::Asked { request, root: root(app), wanted: (**wanted).clone(), key: None })
             }
             Step::Cancel { session } => self.tell(Event::Cancelled { request: self.get(session)?.request }),
@@ -90,6 +100,27 @@ impl Player {
             Step::KillWorker { session } => {
                 let worker = self.granted(session)?.worker;
                 self.tell(Event::Exited { worker, exit: Exit::Signal(9) })
+            }
+            Step::Crash { session } => {
+                let worker = self.granted(session)?.worker;
+                self.tell(Event::Exited { worker, exit: Exit::Signal(6) })
+            }
+            Step::Hang { session, on } => {
+                let worker = self.granted(session)?.worker;
+                if on {
+                    self.hanging.insert(worker)
+                } else {
+                    self.hanging.remove(&worker)
+                };
+                Ok(())
+            }
+            Step::Uses { session, bytes } => {
+                self.memory.insert(self.granted(session)?.worker, bytes);
+                Ok(())
+            }
+            Step::NobodyLooks => {
+                self.nobody_looks = true;
+                Ok(())
             }
             Step::Stubborn { app } => {
                 self.stubborn.insert(app);
@@ -156,7 +187,18 @@ impl Player {
                 let id = self.granted(session)?.worker;
                 expect(&state(all().find(|worker| worker.id == id)), &Some(is))
             }
-            Step::Forgotten { app } => expect(&self.pool.app(&root(app)), &None),
+            Step::Forgotten { app, so } => expect(&self.pool.app(&root(app)).is_none(), &so),
+            Step::DisabledFor { session, time } => {
+                let get = self.get(session)?;
+                expect(&(get.refused, get.until), &(Some(Why::Disabled), Some(self.now + time)))
+            }
+            Step::Disabled { app, so } => {
+                let found = seen.apps.iter().find(|seen| seen.root == root(app));
+                expect(&found.is_some_and(|app| app.disabled.is_some()), &so)
+            }
+            Step::Was { session, what, so } => {
+                expect(&self.fates.contains(&(self.granted(session)?.worker, what)), &so)
+            }
             Step::PoolEnded => expect(&self.ended, &true),
             _ => Err("that is no expectation".into()),
         }
@@ -268,6 +310,7 @@ impl Player {
             Effect::Refuse { request, refusal } => {
                 if let Some(get) = self.gets.values_mut().find(|get| get.request == request) {
                     get.refused = Some(why(&refusal));
+                    get.until = if let Refusal::Disabled { until, .. } = refusal { until } else { None };
                 }
             }
             Effect::Revoke { session, why, .. } => {
@@ -276,17 +319,39 @@ impl Player {
                     get.ended = ended_by(why);
                 }
             }
-            Effect::Stop { worker, .. } if !self.stubborn.contains(&self.apps[&worker]) => {
-                self.leave(worker, Exit::Status(0));
+            Effect::Stop { worker, .. } if self.is_obedient(worker) => self.leave(worker, Exit::Status(0)),
+            Effect::Sample { worker } => {
+                let resident_bytes = self.memory_of(worker);
+                self.following.push_back(Event::Sampled { worker, resident_bytes });
             }
             Effect::Examine { worker } => {
-                self.following.push_back(Event::Examined { worker, memory_bytes: None });
+                self.fates.insert((worker, Fate::Examined));
+                if !self.nobody_looks {
+                    let memory_bytes = Some(self.memory_of(worker));
+                    self.following.push_back(Event::Examined { worker, memory_bytes });
+                }
             }
-            Effect::Kill { worker, .. } => self.leave(worker, Exit::Signal(9)),
+            Effect::Ping { worker } if !self.hanging.contains(&worker) => {
+                self.following.push_back(Event::Pinged { worker, alive: true });
+            }
+            Effect::Dump { worker } => _ = self.fates.insert((worker, Fate::Dumped)),
+            Effect::Kill { worker, .. } => {
+                self.fates.insert((worker, Fate::Killed));
+                self.leave(worker, Exit::Signal(9));
+            }
+            Effect::Record(passing) => _ = self.fates.insert((passing.worker, Fate::Recorded)),
             Effect::Ended => self.ended = true,
             _ => {}
         }
         None
+    }
+
+    fn is_obedient(&self, worker: WorkerId) -> bool {
+        !self.stubborn.contains(&self.apps[&worker]) && !self.hanging.contains(&worker)
+    }
+
+    fn memory_of(&self, worker: WorkerId) -> u64 {
+        self.memory.get(&worker).copied().unwrap_or(0)
     }
 
     /// A worker that leaves before it was ready did not start.
@@ -349,6 +414,7 @@ fn ended_by(why: EndReason) -> Option<EndedBy> {
         EndReason::LingerTimedOut => Some(EndedBy::LingerTimedOut),
         EndReason::Operator => Some(EndedBy::Operator),
         EndReason::PoolEnding => Some(EndedBy::PoolEnding),
-        EndReason::ClientGone | EndReason::RequestTimedOut | EndReason::Restarted | EndReason::Cancelled => None,
+        EndReason::RequestTimedOut => Some(EndedBy::RequestTimedOut),
+        EndReason::ClientGone | EndReason::Restarted | EndReason::Cancelled => None,
     }
 }

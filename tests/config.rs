@@ -110,6 +110,9 @@ fn an_application_wins_over_an_option_an_option_over_a_variable_and_a_variable_o
         let front = serve(&text, |command| {
             if variable {
                 command.env("HATCHERY_MAX", "3").env("HATCHERY_ENVIRONMENT", "of-the-variable");
+                // A switch, and a list.
+                command.env("HATCHERY_NO_NEW_PRIVS", "1").env("HATCHERY_REQUIRED", "no_new_privs,nice");
+                command.env("HATCHERY_NICE", "5");
             }
             if option {
                 command.args(["--max", "4", "-e", "of-the-option"]);
@@ -118,6 +121,8 @@ fn an_application_wins_over_an_option_an_option_over_a_variable_and_a_variable_o
         assert_eq!(front.status()["max"], max);
         assert_eq!(ask(&front, "any", "/env?HATCHERY_ENV").ok(), environment);
         assert_eq!(ask(&front, "own", "/env?HATCHERY_ENV").ok(), "its-own");
+        let process = ask(&front, "any", "/proc").ok();
+        assert_eq!(process.lines().any(|line| line == "NoNewPrivs:\t1"), variable, "{process}");
     }
 }
 

@@ -73,7 +73,7 @@ fn argument(
     let argument = Arg::new(key.name)
         .long(key.name.replace('_', "-"))
         .env(variable(key))
-        .help(format!("{}{repeatable} [default: {}]", key.doc.trim(), key.default))
+        .help(format!("{}{repeatable} [default: {}]", key.doc.trim(), default_of(key)))
         .help_heading(heading)
         .hide_short_help(!USUAL.contains(&key.name))
         .value_name(value_name(key))
@@ -90,6 +90,14 @@ fn argument(
 /// `HATCHERY_MAX_IDLE`.
 pub(super) fn variable(key: &Key) -> String {
     format!("HATCHERY_{}", key.name.to_uppercase())
+}
+
+/// `serve` knows better than the pool for whom it is.
+fn default_of(key: &Key) -> &'static str {
+    match key.name {
+        "environment" => "development without --config while only this machine is listened to, else production",
+        _ => key.default,
+    }
 }
 
 fn value_name(key: &Key) -> &'static str {

@@ -5,7 +5,6 @@
 //! | [`cli`] | the command line |
 //! | [`config`] | what the operator says: a file, options, environment variables |
 //! | [`serve`] | the web server with a pool inside |
-//! | [`privileges`] | giving up root's rights |
 //! | [`admin`], [`status`], [`admin_place`] | talking to a live pool, and finding it |
 //! | [`doctor`] | what this machine offers |
 //! | [`demo_app`] | the application that is served when there is none |
@@ -16,7 +15,6 @@ mod cli;
 mod config;
 mod demo_app;
 mod doctor;
-mod privileges;
 mod serve;
 mod status;
 

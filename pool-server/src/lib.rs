@@ -10,7 +10,7 @@
 mod core;
 mod keeper;
 mod place;
-mod privileges;
+pub mod privileges;
 
 use std::process::ExitCode;
 

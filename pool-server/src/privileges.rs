@@ -1,4 +1,5 @@
-//! Becoming an ordinary user for good, and not being looked into.
+//! Becoming an ordinary user for good, and not being looked into. For the core, and for a web server around the pool
+//! that was started as root.
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -7,14 +8,16 @@ use serde::{Deserialize, Serialize};
 
 /// A user and a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Ids {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+pub struct Ids {
+    pub uid: u32,
+    pub gid: u32,
 }
 
 /// Why this process is not, or not wholly, the user that it should be. It must end then.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DropError {
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DropError {
+    #[error("the pool's user would be root; name another as pool_user")]
+    Root,
     #[error(
         "can't become user {uid} ({call}: {errno}): give the pool the capabilities SETUID and SETGID over that user \
          and its group {gid}, or start it as an ordinary user"
@@ -44,8 +47,11 @@ pub(crate) fn forbid_tracing() -> Result<(), Errno> {
 ///
 /// # Errors
 /// [`DropError`]
-pub(crate) fn become_user(user: Ids) -> Result<(), DropError> {
+pub fn become_user(user: Ids) -> Result<(), DropError> {
     let Ids { uid, gid } = user;
+    if uid == 0 {
+        return Err(DropError::Root);
+    }
     let refused = |call| move |errno| DropError::Refused { uid, gid, call, errno };
     setgroups(&[]).map_err(refused("setgroups"))?;
     let group = Gid::from_raw(gid);
@@ -69,5 +75,15 @@ pub(crate) fn become_user(user: Ids) -> Result<(), DropError> {
     match setresuid(same, Uid::from_raw(0), same) {
         Ok(()) => Err(DropError::WayBack { uid }),
         Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_becomes_root_like_this() {
+        assert_eq!(become_user(Ids { uid: 0, gid: 5 }), Err(DropError::Root));
     }
 }

@@ -1,7 +1,8 @@
 //! As whom the web server runs, and the applications.
 
-use crate::privileges::{Account, DropError, become_account};
 use hatchery_pool_client::PoolConfig;
+use hatchery_pool_server::privileges::{DropError, Ids, become_user};
+use nix::unistd::{Uid, User};
 
 /// What is left of the rights that the web server was started with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +10,7 @@ pub(crate) enum Rights {
     /// Those of an ordinary user: there was nothing to give up.
     Ordinary,
     /// It was root, and is this user now, as the pool's core is.
-    Dropped(Account),
+    Dropped(Ids),
     /// It is root, and so is the pool.
     Root,
 }
@@ -25,9 +26,9 @@ impl Rights {
             _ if !rustix::process::geteuid().is_root() => Ok(Self::Ordinary),
             None => Ok(Self::Root),
             Some((uid, gid)) => {
-                let account = Account { uid, gid };
-                become_account(account)?;
-                Ok(Self::Dropped(account))
+                let user = Ids { uid, gid };
+                become_user(user)?;
+                Ok(Self::Dropped(user))
             }
         }
     }
@@ -36,9 +37,10 @@ impl Rights {
     pub(crate) fn no_further_pool(self) -> Option<String> {
         match self {
             Self::Ordinary | Self::Root => None,
-            Self::Dropped(account) => Some(format!(
-                "the pool is gone, and the web server, as {account} by now, may not start another; whatever manages \
-                 services here has to start hatchery again (systemd: Restart=on-failure)"
+            Self::Dropped(user) => Some(format!(
+                "the pool is gone, and the web server, as {} by now, may not start another; whatever manages \
+                 services here has to start hatchery again (systemd: Restart=on-failure)",
+                shown(user)
             )),
         }
     }
@@ -55,11 +57,19 @@ impl Rights {
         };
         match self {
             Self::Ordinary => "all applications run as the user who started this".to_owned(),
-            Self::Dropped(account) => format!("web server and pool run as {account}, {apps}"),
+            Self::Dropped(user) => format!("web server and pool run as {}, {apps}", shown(user)),
             Self::Root => {
                 "web server, pool and applications run as root; start it as another user for others' code".to_owned()
             }
         }
+    }
+}
+
+/// By name, if there is one, and number.
+fn shown(user: Ids) -> String {
+    match User::from_uid(Uid::from_raw(user.uid)) {
+        Ok(Some(known)) => format!("{} (user {})", known.name, user.uid),
+        _ => format!("user {} (which has no name)", user.uid),
     }
 }
 
@@ -68,7 +78,7 @@ mod tests {
     use super::*;
     use hatchery_pool_client::AppOptions;
 
-    const NOBODY: Rights = Rights::Dropped(Account { uid: 61_500, gid: 61_500 });
+    const NOBODY: Rights = Rights::Dropped(Ids { uid: 61_500, gid: 61_500 });
 
     #[test]
     fn the_line_says_whom_applications_run_as() {
@@ -79,6 +89,12 @@ mod tests {
         assert!(line.contains("applications as web"), "{line}");
         let line = NOBODY.said(&config(AppOptions { lower_privilege: Some(false), ..AppOptions::default() }));
         assert!(line.contains("applications as root"), "{line}");
+    }
+
+    #[test]
+    fn a_user_is_shown_by_name_and_number() {
+        assert_eq!(shown(Ids { uid: 0, gid: 0 }), "root (user 0)");
+        assert_eq!(shown(Ids { uid: 61_500, gid: 1 }), "user 61500 (which has no name)");
     }
 
     #[test]

@@ -30,11 +30,12 @@ impl State {
                 if let Some(open) = self.connections.get(&connection) {
                     self.workers.remember(open.worker(), session, open.label());
                 }
-                self.end_connection(connection);
+                // Before the connection ends, so that who sees its end can know why.
                 if let Some(why) = translate::ended(why) {
                     let (session, lease) = (client::SessionId(session.0), LeaseId(connection.0));
                     self.send(client, &ToClient::Ended { session, lease, why }, None);
                 }
+                self.end_connection(connection);
             }
             Effect::Release { connection } => self.end_connection(connection),
             Effect::Linger { connection } => {

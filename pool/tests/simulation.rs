@@ -57,11 +57,15 @@ fn a_seed_means_the_same_history_every_time() {
     }
 }
 
-/// How many seeds it takes to find a bug.
+/// How many seeds it takes to find a bug, and as what.
 fn seeds_to_find(bug: Bug) -> u64 {
-    let fails = |seed: &u64| !matches!(catch_unwind(|| history::run(*seed, Some(bug))), Ok(Ok(_)));
-    let found = (0..SEEDS).find(fails).unwrap_or_else(|| panic!("{bug:?} is not found by {SEEDS} seeds"));
-    println!("{bug:?} is found by seed {found}");
+    let wrong = |seed: u64| match catch_unwind(|| history::run(seed, Some(bug))) {
+        Ok(shown) => shown.err().map(|wrong| (seed, wrong)),
+        Err(_) => Some((seed, "a panic".into())),
+    };
+    let found = (0..SEEDS).find_map(wrong);
+    let (found, wrong) = found.unwrap_or_else(|| panic!("{bug:?} is not found by {SEEDS} seeds"));
+    println!("{bug:?} is found by seed {found}: {wrong}");
     found
 }
 
@@ -78,4 +82,29 @@ fn a_lost_waiter_is_found() {
 #[test]
 fn a_slot_freed_twice_is_found() {
     seeds_to_find(Bug::DoubleClose);
+}
+
+#[test]
+fn a_replacement_that_ignores_the_surge_is_found() {
+    seeds_to_find(Bug::Surge);
+}
+
+#[test]
+fn a_worker_that_leaves_before_its_replacement_is_ready_is_found() {
+    seeds_to_find(Bug::HastyRenewal);
+}
+
+#[test]
+fn a_breaker_that_never_resets_is_found() {
+    seeds_to_find(Bug::StuckBreaker);
+}
+
+#[test]
+fn a_ping_that_keeps_its_slot_is_found() {
+    seeds_to_find(Bug::KeptPing);
+}
+
+#[test]
+fn a_lost_record_is_found() {
+    seeds_to_find(Bug::LostRecord);
 }

@@ -127,7 +127,7 @@ impl Pool {
         }
         let replaced = self.fail_to_replace(id, now);
         match phase {
-            _ if gone => self.dismiss(id, None, now),
+            _ if gone => _ = self.dismiss(id, None, now),
             Phase::Starting => self.kill(id, StopReason::SpawnFailed, now),
             Phase::Failing => self.roster.update(id, |worker| worker.phase = Phase::Killed),
             Phase::Serving | Phase::Draining | Phase::Stopping | Phase::Killed => {}
@@ -156,21 +156,23 @@ impl Pool {
         let why = worker.why;
         self.note_open_sessions(id);
         self.revoke_all(id, None, EndReason::WorkerGone(exit), now);
-        self.fail_to_replace(id, now);
+        let replaced = self.fail_to_replace(id, now);
         self.notice(Notice::WorkerGone { worker: id, exit, why });
-        self.dismiss(id, Some(exit), now);
+        let gone = self.dismiss(id, Some(exit), now);
+        // One that was to replace another says nothing about the others, which serve.
+        if let Some(worker) = gone.filter(|worker| worker.why.is_none() && !replaced) {
+            self.crashed(worker.app, &worker, exit, now);
+        }
     }
 
     /// No process is left of a worker.
-    fn dismiss(&mut self, id: WorkerId, exit: Option<Exit>, now: Time) {
+    fn dismiss(&mut self, id: WorkerId, exit: Option<Exit>, now: Time) -> Option<Worker> {
         self.unwatch(id);
         self.timers.clear(Timer::Worker(id));
-        let Some(worker) = self.roster.dismiss(id) else { return };
+        let worker = self.roster.dismiss(id)?;
         self.touch(worker.app);
         self.record(id, &worker, exit, now);
-        if let (None, Some(exit)) = (worker.why, exit) {
-            self.crashed(worker.app, &worker, exit, now);
-        }
+        Some(worker)
     }
 
     /// A worker was looked at closely: for its memory, or before it is killed.

@@ -41,7 +41,8 @@ impl Pool {
 
     fn check_worker(&self, id: WorkerId, worker: &Worker) -> Checked {
         let taken = worker.sessions + worker.leases;
-        ensure(taken <= worker.slots, || format!("{id} has {taken} sessions and leases"))?;
+        let pings = u32::from(worker.health.pinging);
+        ensure(taken + pings <= worker.slots, || format!("{id} has {taken} sessions and leases, {pings} ping"))?;
         let unlimited = worker.concurrency == Concurrency::Unlimited;
         ensure(!unlimited || worker.leases <= LEASES_WITHOUT_LIMIT, || format!("{id} has too many leases"))?;
         ensure(self.apps.contains_key(&worker.app), || format!("{id} works for an unknown app"))?;
@@ -57,7 +58,7 @@ impl Pool {
         let timed = match worker.phase {
             Phase::Starting | Phase::Draining | Phase::Stopping => true,
             Phase::Serving => worker.backing_off,
-            Phase::Failing | Phase::Killed => worker.doomed.is_some(),
+            Phase::Failing | Phase::Killed => worker.doomed,
         };
         ensure(timed == self.timers.time(Timer::Worker(id)).is_some(), || format!("{id} has the wrong timer"))
     }

@@ -216,11 +216,16 @@ pub enum Exit {
 impl Exit {
     /// Whether somebody else ended it: these signals a program does not get for what it did itself.
     pub(crate) fn is_from_outside(self) -> bool {
+        const KILL: i32 = 9;
+        self.is_asked_for() || matches!(self, Self::Signal(KILL))
+    }
+
+    /// Whether it ended of a signal that asks a program to leave.
+    pub(crate) fn is_asked_for(self) -> bool {
         const HUP: i32 = 1;
         const INT: i32 = 2;
-        const KILL: i32 = 9;
         const TERM: i32 = 15;
-        matches!(self, Self::Signal(HUP | INT | KILL | TERM))
+        matches!(self, Self::Signal(HUP | INT | TERM))
     }
 }
 

@@ -117,9 +117,9 @@ impl Pool {
     pub(crate) fn record(&mut self, id: WorkerId, worker: &Worker, exit: Option<Exit>, now: Time) {
         let overdue = worker.phase == Phase::Killed || worker.phase == Phase::Failing;
         // One that is still looked at was not killed yet: it left by itself, though too late.
-        let killed = overdue && worker.doomed.is_none();
-        let peaceful = worker.why.is_some_and(is_peaceful) && !overdue && worker.report.is_none();
-        if peaceful {
+        let killed = overdue && !worker.doomed;
+        let blameless = worker.why.is_some_and(is_peaceful) && worker.report.is_none();
+        if blameless && !overdue && is_as_told(worker.phase, exit) {
             return;
         }
         let sessions = worker.open_at_end.iter().map(|&(session, client, since)| (session, client, now.since(since)));
@@ -142,6 +142,16 @@ impl Pool {
         let only_asked_for = |app: &crate::app::App| app.origin != Origin::Operator && !app.stopped;
         self.apps.get(&id).is_some_and(|app| only_asked_for(app) && app.disabled.is_none())
     }
+}
+
+/// Whether a worker that was to leave did so: after it was told, and not by a crash or somebody's KILL.
+fn is_as_told(phase: Phase, exit: Option<Exit>) -> bool {
+    let by_itself = match exit {
+        None | Some(Exit::Status(_)) => true,
+        Some(Exit::Signal(_)) => exit.is_some_and(Exit::is_asked_for),
+        Some(Exit::OutOfMemory) => false,
+    };
+    phase != Phase::Draining && by_itself
 }
 
 /// Whether a worker that left for this, without being killed, did nothing wrong.

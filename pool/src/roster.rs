@@ -45,8 +45,8 @@ pub(crate) struct Worker {
     pub(crate) replaced_by: Option<WorkerId>,
     pub(crate) weight: Weight,
     pub(crate) health: Health,
-    /// It is to be killed for this, and looked at before.
-    pub(crate) doomed: Option<StopReason>,
+    /// It is to be killed, and looked at before.
+    pub(crate) doomed: bool,
     /// Why it could not be started.
     pub(crate) report: Option<ReportId>,
     /// Sessions it had when it was given up.

@@ -87,7 +87,7 @@ impl Pool {
             replaced_by: None,
             weight: Weight::default(),
             health: Health::default(),
-            doomed: None,
+            doomed: false,
             report: None,
             open_at_end: Vec::new(),
         });
@@ -179,7 +179,7 @@ impl Pool {
     pub(crate) fn examined(&mut self, id: WorkerId, memory: Option<u64>, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
         // Whoever was told to print its stacks is given the time for it.
-        if worker.doomed.is_some() && !self.settings_of(id).is_some_and(|settings| settings.dump) {
+        if worker.doomed && !self.settings_of(id).is_some_and(|settings| settings.dump) {
             self.execute(id);
         } else {
             self.weighed(id, memory, now);
@@ -238,7 +238,7 @@ impl Pool {
         self.roster.update(id, |worker| {
             worker.phase = phase;
             worker.why.get_or_insert(why);
-            worker.doomed = Some(why);
+            worker.doomed = true;
         });
         self.touch_app_of(id);
         // One that said itself that it can't start has nothing more to say; and at the end nobody is left to read.
@@ -255,9 +255,14 @@ impl Pool {
 
     /// Kills a worker that was looked at, or can't be.
     pub(crate) fn execute(&mut self, id: WorkerId) {
-        let Some(why) = self.roster.get(id).and_then(|worker| worker.doomed) else { return };
+        let Some(worker) = self.roster.get(id).filter(|worker| worker.doomed) else { return };
+        // Why it was to leave: that it did not is plain.
+        let why = match worker.phase {
+            Phase::Failing => StopReason::StartTimedOut,
+            _ => worker.why.unwrap_or(StopReason::StopTimedOut),
+        };
         self.timers.clear(Timer::Worker(id));
-        self.roster.update(id, |worker| worker.doomed = None);
+        self.roster.update(id, |worker| worker.doomed = false);
         self.effect(Effect::Kill { worker: id, why });
     }
 

@@ -116,6 +116,21 @@ pub(super) const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "a draining worker that crashes is recorded, and its app is not blamed",
+        behaviours: &[],
+        set: |settings| settings.defaults.breaker_failures = Some(number(1)),
+        story: "
+            get A as s1
+            granted s1
+            clear
+            worker of s1 is draining
+            worker of s1 crashes
+            s1 ended: worker gone
+            worker of s1 was recorded
+            A is not disabled",
+        ..PLAIN
+    },
+    Scenario {
         name: "workers of an app added with prestart start before anybody asks",
         behaviours: &[],
         set: |settings| (settings.defaults.min, settings.defaults.prestart) = (2, true),

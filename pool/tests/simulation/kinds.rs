@@ -147,7 +147,8 @@ kinds!(stop: StopReason {
     "SpawnFailed": StopReason::SpawnFailed,
     "ConnectRefused": StopReason::ConnectRefused,
     "LingerTimedOut": StopReason::LingerTimedOut,
-    "StopTimedOut": StopReason::StopTimedOut,
+    // Who is killed for that has a reason to leave already.
+    "StopTimedOut" later: StopReason::StopTimedOut,
     "MaxRequests": StopReason::MaxRequests,
     "MaxLifetime": StopReason::MaxLifetime,
     "MaxMemory": StopReason::MaxMemory,

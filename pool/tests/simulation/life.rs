@@ -204,7 +204,9 @@ impl Books {
                 (Some(_), None) => None,
             },
         };
-        let peaceful = life.why.is_some_and(is_peaceful) && !life.is_doomed() && life.report.is_none();
+        let blameless = life.why.is_some_and(is_peaceful) && !life.is_doomed() && life.report.is_none();
+        let crashed = !matches!(exit, None | Some(Exit::Status(_) | Exit::Signal(1 | 2 | 15)));
+        let peaceful = blameless && !crashed && worker.phase != Phase::Draining;
         self.to_record = (!peaceful).then_some(expected);
         if worker.is_spent() {
             self.nobody_replaces(worker.app);
@@ -364,16 +366,14 @@ impl Books {
     }
 
     fn killed(&mut self, id: WorkerId, why: StopReason) -> Checked {
-        use StopReason::{ConnectRefused, SpawnFailed, StartTimedOut, StopTimedOut};
-        let late = matches!(why, ConnectRefused | SpawnFailed | StartTimedOut | StopTimedOut);
-        ensure!(late, "{id} is killed for {why:?}, which is no reason to (invariant 13)");
         let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.life.killed) else {
             return Err(format!("{id} is killed twice or does not exist (invariant 13)"));
         };
         let life = &mut worker.life;
         let allowed = life.doomed.is_some() || life.report.is_some() || self.ending;
         ensure!(allowed, "{id} is killed without a look (invariant 13)");
-        life.why.get_or_insert(why);
+        let first = *life.why.get_or_insert(why);
+        ensure!(first == why, "{id} is killed for {why:?} and was to leave for {first:?}");
         life.killed = true;
         // What one that took too long has to say is awaited still.
         if worker.phase != Phase::Starting || life.report.is_some() {

@@ -15,7 +15,7 @@ fn pinged(settings: &mut Settings) {
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "a worker that answers no ping is replaced first, then told to leave, and killed",
-        behaviours: &[107],
+        behaviours: &[],
         set: pinged,
         story: "
             get A as s1
@@ -35,7 +35,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "an answered ping forgets the missed ones",
-        behaviours: &[107],
+        behaviours: &[],
         real: false,
         set: pinged,
         story: "
@@ -56,7 +56,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "a worker without a free slot is not pinged: who is busy lives",
-        behaviours: &[107],
+        behaviours: &[],
         set: pinged,
         story: "
             get A as s1
@@ -72,7 +72,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "a ping takes a slot, and gives it back when its time is over",
-        behaviours: &[107],
+        behaviours: &[],
         real: false,
         set: |settings| {
             pinged(settings);

@@ -59,7 +59,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "an app that only a get made known is forgotten when nothing of it is left",
-        behaviours: &[],
+        behaviours: &[32],
         starts: Starts::ByHand,
         story: "
             get A as s1

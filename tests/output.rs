@@ -20,7 +20,8 @@ impl Pool {
     fn start(max_size: u64, files: u32) -> Self {
         let folder = front::folder();
         let output = OutputConfig { folder: Some(folder.path().join("output")), max_size, files };
-        let config = PoolConfig { output, trust_clients: true, ..PoolConfig::default() };
+        let drain_timeout = Duration::from_millis(200);
+        let config = PoolConfig { output, drain_timeout, trust_clients: true, ..PoolConfig::default() };
         let server = builder().config(config).log_file(folder.path().join("log")).start().expect("a pool");
         Self { server, folder }
     }

@@ -44,6 +44,7 @@ mod parse;
 mod recycling;
 mod reuse;
 mod room;
+mod time;
 
 use crate::event::Close;
 use crate::settings::{Concurrency, Parking, Plan, Settings, Wanted};
@@ -331,6 +332,7 @@ impl Scenario {
             clients::ALL,
             errors::ALL,
             recycling::ALL,
+            time::ALL,
             health::ALL,
             breaker::ALL,
             ends::ALL,

@@ -4,6 +4,7 @@
 mod breaker;
 mod judge;
 mod life;
+mod records;
 
 use breaker::Broken;
 
@@ -98,7 +99,7 @@ pub(crate) struct Books {
     /// A worker that has become ready in this step, and replaced nobody yet.
     succeeds: Option<WorkerId>,
     /// What has to be recorded in this step.
-    to_record: Option<life::Expected>,
+    to_record: Option<records::Expected>,
     broken: BTreeMap<Vec<u8>, Broken>,
 }
 

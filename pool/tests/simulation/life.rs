@@ -1,10 +1,9 @@
 //! What is said of the life of a worker: how long, how healthy, how it ends. The numbers are those of the
 //! invariants in `docs/architecture.md`.
 
-use super::{Books, Checked, Phase, Use, Worker};
+use super::{Books, Checked, Phase, Worker};
 use hatchery_pool::{
-    AppId, ClientId, ConnectFailure, Effect, EndReason, Event, Exit, Notice, Passing, ReportId, SessionId, StopReason,
-    Time, WorkerId,
+    AppId, ClientId, ConnectFailure, Effect, EndReason, Event, Notice, ReportId, SessionId, StopReason, Time, WorkerId,
 };
 use std::time::Duration;
 
@@ -28,14 +27,14 @@ pub(super) struct Life {
     kill_by: Option<Time>,
     /// It was decided that it is killed, which happens by then at the latest.
     doomed: Option<Time>,
-    killed: bool,
+    pub(super) killed: bool,
     dumped: bool,
-    report: Option<ReportId>,
+    pub(super) report: Option<ReportId>,
     /// Why it was told to leave.
-    why: Option<StopReason>,
+    pub(super) why: Option<StopReason>,
     /// It has done enough.
     spent: Option<StopReason>,
-    served: u64,
+    pub(super) served: u64,
     /// Since when it is asked whether it lives.
     ping: Option<Time>,
     /// A ping just ended without an answer.
@@ -46,7 +45,7 @@ pub(super) struct Life {
     looks: u32,
     agreeing: u32,
     /// Sessions it had when it was given up.
-    open_at_end: Option<Vec<(SessionId, ClientId, Time)>>,
+    pub(super) open_at_end: Option<Vec<(SessionId, ClientId, Time)>>,
 }
 
 impl Life {
@@ -82,18 +81,6 @@ impl Life {
     pub(super) fn kill_by(&mut self, by: Time) {
         self.kill_by = Some(by);
     }
-}
-
-/// How a worker's end has to be recorded.
-pub(super) struct Expected {
-    worker: WorkerId,
-    why: Option<StopReason>,
-    killed: bool,
-    exit: Option<Exit>,
-    report: Option<ReportId>,
-    started: Time,
-    served: u64,
-    sessions: Option<Vec<(SessionId, ClientId, Time)>>,
 }
 
 impl Books {
@@ -163,12 +150,6 @@ impl Books {
         self.limits(&worker.root).max_memory.map(std::num::NonZero::get)
     }
 
-    fn open_at(&self, id: WorkerId) -> Vec<(SessionId, ClientId, Time)> {
-        let at = self.connections.values().filter(|connection| connection.worker == id);
-        let open = at.filter(|connection| !matches!(connection.state, Use::Parked | Use::Over));
-        open.map(|open| (open.session, open.client, open.began)).collect()
-    }
-
     /// It is decided that a worker is killed.
     fn is_doomed(&mut self, id: WorkerId, why: StopReason, now: Time) {
         let dump = self.settings.defaults.dump;
@@ -181,35 +162,6 @@ impl Books {
         }
         if spent {
             self.nobody_replaces(app);
-        }
-    }
-
-    /// No process is left of it.
-    fn is_gone(&mut self, id: WorkerId, exit: Option<Exit>) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        let life = &worker.life;
-        let expected = Expected {
-            worker: id,
-            why: life.why,
-            killed: life.killed,
-            exit,
-            report: life.report,
-            started: worker.started,
-            served: life.served,
-            sessions: match (life.why, &life.open_at_end) {
-                // Some have ended before anybody had reason to note them.
-                _ if self.ending => None,
-                (_, Some(noted)) => Some(noted.clone()),
-                (None, None) => Some(self.open_at(id)),
-                (Some(_), None) => None,
-            },
-        };
-        let blameless = life.why.is_some_and(is_peaceful) && !life.is_doomed() && life.report.is_none();
-        let crashed = !matches!(exit, None | Some(Exit::Status(_) | Exit::Signal(1 | 2 | 15)));
-        let peaceful = blameless && !crashed && worker.phase != Phase::Draining;
-        self.to_record = (!peaceful).then_some(expected);
-        if worker.is_spent() {
-            self.nobody_replaces(worker.app);
         }
     }
 
@@ -332,7 +284,7 @@ impl Books {
     }
 
     /// A worker that was to be replaced leaves otherwise: whoever was started for it is one like any other.
-    fn nobody_replaces(&mut self, app: AppId) {
+    pub(super) fn nobody_replaces(&mut self, app: AppId) {
         let mut of_app = self.workers.values_mut().filter(|worker| worker.app == app && worker.is_starting());
         if let Some(worker) = of_app.find(|worker| worker.life.extra) {
             worker.life.extra = false;
@@ -352,17 +304,6 @@ impl Books {
         self.note_open_sessions(id, None);
         self.is_doomed(id, why, now);
         Ok(())
-    }
-
-    /// It is given up: what it was doing is worth knowing.
-    fn note_open_sessions(&mut self, id: WorkerId, but: Option<SessionId>) {
-        let mut open = self.open_at(id);
-        open.retain(|&(session, ..)| Some(session) != but);
-        if let Some(worker) = self.workers.get_mut(&id)
-            && worker.life.open_at_end.as_ref().is_none_or(Vec::is_empty)
-        {
-            worker.life.open_at_end = Some(open);
-        }
     }
 
     fn killed(&mut self, id: WorkerId, why: StopReason) -> Checked {
@@ -437,47 +378,10 @@ impl Books {
     }
 }
 
-impl Expected {
-    fn compare(self, passing: &Passing, now: Time) -> Checked {
-        let found = (passing.worker, passing.why, passing.killed, passing.exit, passing.report);
-        let expected = (self.worker, self.why, self.killed, self.exit, self.report);
-        ensure!(found == expected, "recorded as {found:?} and not {expected:?} (invariant 14)");
-        let found = (passing.age, passing.served);
-        let expected = (now.since(self.started), self.served);
-        ensure!(found == expected, "age and sessions recorded as {found:?} and not {expected:?} (invariant 14)");
-        let Some(sessions) = self.sessions else { return Ok(()) };
-        let mut open: Vec<_> = sessions.iter().map(|&(id, client, since)| (id, client, now.since(since))).collect();
-        let mut found = passing.sessions.clone();
-        open.sort_unstable();
-        found.sort_unstable();
-        ensure!(found == open, "{}: open were {found:?} and not {open:?} (invariant 14)", self.worker);
-        Ok(())
-    }
-}
-
 /// A worker is replaced for these.
 fn is_recycling(why: StopReason) -> bool {
     use StopReason::{MaxLifetime, MaxMemory, MaxRequests, PingFailed};
     matches!(why, MaxRequests | MaxLifetime | MaxMemory | PingFailed)
-}
-
-/// Who leaves for one of these, by itself, has done nothing wrong.
-fn is_peaceful(why: StopReason) -> bool {
-    use StopReason::{
-        ConnectRefused, LingerTimedOut, MaxMemory, PingFailed, RequestTimedOut, SpawnFailed, StartTimedOut,
-        StopTimedOut,
-    };
-    !matches!(
-        why,
-        StartTimedOut
-            | SpawnFailed
-            | ConnectRefused
-            | LingerTimedOut
-            | StopTimedOut
-            | MaxMemory
-            | RequestTimedOut
-            | PingFailed
-    )
 }
 
 impl Worker {

@@ -46,8 +46,9 @@ keys! {
         ping_timeout: Patience, "5s", Operator;
         /// A worker is replaced after this many unanswered pings in a row
         ping_failures: Count, "3", Operator;
-        /// The path an HTTP worker is asked for, and has to answer with a status below 500; else a connect is enough
-        ping_path: Text, "a connect", Operator;
+        /// The path an HTTP worker is asked for, and has to answer with a status below 500; without it, a worker is
+        /// asked its protocol's harmless question (`OPTIONS *` for HTTP) again, as it was when it started
+        ping_path: Text, "the question it answered when it started", Operator;
         /// Failed starts and crashes without a session that ended in peace between them, after which the app is
         /// disabled for a while; 0: never
         breaker_failures: Count, "5", Operator;

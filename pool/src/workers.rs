@@ -189,10 +189,15 @@ impl Pool {
     /// A worker takes no new session, and goes when its last one ends. The first reason stays.
     pub(crate) fn leave(&mut self, id: WorkerId, why: StopReason, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
+        let heir = worker.replaced_by.filter(|_| why == StopReason::Fairness);
         match worker.phase {
             Phase::Serving if worker.sessions > 0 => self.drain(id, why, now),
             Phase::Serving | Phase::Starting => self.stop(id, why, now),
             Phase::Draining | Phase::Stopping | Phase::Failing | Phase::Killed => {}
+        }
+        // The place is another app's then: nobody of this one takes it.
+        if let Some(heir) = heir {
+            self.leave(heir, StopReason::StartUnneeded, now);
         }
     }
 

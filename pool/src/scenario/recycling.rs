@@ -204,6 +204,33 @@ pub(super) const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "a worker that is drained for another app gives up its place: its replacement leaves too",
+        behaviours: &[19],
+        starts: Starts::ByHand,
+        set: |settings| (settings.max, settings.defaults.max_requests) = (number(1), TWICE),
+        story: "
+            get A as s1
+            worker ready
+            granted s1
+            finish s1
+            get A as s2
+            granted s2
+            starting 1
+            get B as s3
+            pass 100 ms
+            get A as s4
+            waiting 2
+            pass 1 s
+            worker of s2 is draining
+            starting 0
+            finish s2
+            count of A 0
+            worker ready of B
+            granted s3
+            waiting s4",
+        ..PLAIN
+    },
+    Scenario {
         name: "an app that nobody uses goes with its idle time, however often its worker is renewed",
         behaviours: &[37],
         set: |settings| {

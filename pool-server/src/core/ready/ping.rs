@@ -106,6 +106,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_worker_at_a_port_is_asked_like_any_other() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let socket = Address::Tcp(port).connect();
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 8];
+            stream.read_exact(&mut asked).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            asked
+        };
+        let ping = is_answered(socket, question(SessionProtocol::Http, None));
+        let (alive, asked) = LocalSet::new().run_until(async { tokio::join!(ping, serving) }).await;
+        assert!(alive && &asked == b"OPTIONS ");
+        drop(listener);
+        assert!(!is_answered(Address::Tcp(port).connect(), None).await);
+    }
+
+    #[tokio::test]
     async fn only_a_refusal_of_the_workers_own_counts() {
         assert!(!is_answered(Err(ConnectFailure::Refused), None).await);
         assert!(!is_answered(Err(ConnectFailure::BacklogFull), None).await);

@@ -18,6 +18,10 @@ impl State {
 
     pub(crate) fn examine(&mut self, id: WorkerId) {
         let worker = WorkerNumber(self.number(id.0));
+        if let Some(known) = self.workers.table.get_mut(&id) {
+            // What was found before is no answer to what is asked now.
+            known.findings = Findings::default();
+        }
         self.tell_keeper(&ToKeeper::Examine { worker }, &[]);
     }
 

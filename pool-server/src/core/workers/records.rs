@@ -64,7 +64,8 @@ impl State {
             (None, Some(report)) => report.root.clone().into_bytes(),
             (None, None) => self.pool.root(passing.app).unwrap_or_default().to_vec(),
         };
-        let findings = worker.map(|worker| worker.findings.clone()).unwrap_or_default();
+        // Who was not killed was looked at for its memory, long before its end.
+        let findings = worker.filter(|_| passing.killed).map(|worker| worker.findings.clone()).unwrap_or_default();
         let exit = passing.exit.map(translate::exit_back).or(report.and_then(|report| report.exit));
         let output = match report {
             Some(report) => report.output.clone(),

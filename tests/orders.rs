@@ -15,7 +15,7 @@ fn typed(front: &Front, text: &str) -> String {
     stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
     stream.write_all(format!("{text}\n").as_bytes()).expect("it is read");
     let lines = BufReader::new(stream).lines().map(|line| line.expect("a line"));
-    lines.skip_while(|line| line.starts_with("  ")).next().expect("a last line")
+    lines.find(|line| !line.starts_with("  ")).expect("a last line")
 }
 
 fn json(front: &Front, text: &str) -> Value {

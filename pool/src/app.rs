@@ -2,7 +2,8 @@
 
 use crate::breaker::Breaker;
 use crate::effect::{Disabling, Invalid, Refusal};
-use crate::ids::Generation;
+use crate::ids::{Generation, ReportId};
+use crate::rolling::Roll;
 use crate::settings::{AppSettings, Plan, Wanted};
 use crate::time::Time;
 use std::num::NonZeroU32;
@@ -22,8 +23,16 @@ pub(crate) struct App {
     pub(crate) origin: Origin,
     /// Whether somebody was told that later options are ignored.
     pub(crate) options_ignored: bool,
+    /// The one of which workers are started.
     pub(crate) generation: Generation,
     pub(crate) inspection: Inspection,
+    /// The last that was begun.
+    pub(crate) newest: Generation,
+    pub(crate) roll: Option<Roll>,
+    /// The last restart, if it failed, and why.
+    pub(crate) failed_roll: Option<(Generation, ReportId)>,
+    /// Workers to be started though nobody waits: a restart took them away in vain.
+    pub(crate) owed: u32,
     /// What becomes of `min`.
     pub(crate) upkeep: Upkeep,
     pub(crate) stopped: bool,
@@ -81,6 +90,10 @@ impl App {
             options_ignored: false,
             generation: Generation(1),
             inspection: Inspection::Unknown,
+            newest: Generation(1),
+            roll: None,
+            failed_roll: None,
+            owed: 0,
             upkeep: if settings_prestart { Upkeep::Kept } else { Upkeep::NotYet },
             stopped: false,
             disabled: None,
@@ -91,14 +104,6 @@ impl App {
             short_lives: 0,
             served: 0,
             last_start: Duration::ZERO,
-        }
-    }
-
-    /// Nothing known about its code holds any more: the next start looks again, as the next generation.
-    pub(crate) fn begin_generation(&mut self) {
-        if self.inspection != Inspection::Unknown {
-            self.generation = Generation(self.generation.0 + 1);
-            self.inspection = Inspection::Unknown;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Orders the pool gives, each with its reason. The shell carries them out in order; what fails becomes an event.
 
-use crate::event::Exit;
+use crate::event::{Exit, RestartMode};
 use crate::ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};
 use crate::time::Time;
 use std::time::Duration;
@@ -114,6 +114,11 @@ pub enum Effect {
     Forget {
         app: AppId,
         root: Vec<u8>,
+    },
+    /// Nothing of a generation is started any more: what was found out about it can go.
+    ForgetPlan {
+        app: AppId,
+        generation: Generation,
     },
     /// Something worth a line in the log.
     Notice(Notice),
@@ -308,6 +313,8 @@ pub enum Gate {
     /// The breaker lets one start at a time be tried.
     Trying,
     Stopped,
+    /// A restart is under way, and its first worker not ready.
+    Rolling,
     /// A staged update is being swapped in.
     Swapping,
     Ending,
@@ -360,6 +367,23 @@ pub enum Notice {
     /// A session of an app that was disabled ended in peace.
     BreakerClosed {
         app: AppId,
+    },
+    /// The next generation of an app begins.
+    Restarting {
+        app: AppId,
+        generation: Generation,
+        mode: RestartMode,
+    },
+    /// No worker of an older generation takes a session any more.
+    Restarted {
+        app: AppId,
+        generation: Generation,
+    },
+    /// The new generation can't be started; the old one serves on, if it did.
+    RestartFailed {
+        app: AppId,
+        generation: Generation,
+        report: ReportId,
     },
     /// A worker is to be replaced.
     Recycling {

@@ -28,7 +28,9 @@ impl Pool {
         }
         let Some((why, until)) = app.breaker.open() else { return };
         self.notice(Notice::BreakerOpened { app: id, until, why: why.clone() });
-        self.refuse_waiters(id, &Refusal::Disabled { until: Some(until), why });
+        let refusal = Refusal::Disabled { until: Some(until), why };
+        self.refuse_roll(id, &refusal, now);
+        self.refuse_waiters(id, &refusal);
         // Their places are of more use to others until the next try.
         let starting: Vec<WorkerId> = self.roster.crew(id).starting.iter().copied().collect();
         for worker in starting {

@@ -49,6 +49,7 @@ mod health;
 mod operator;
 mod pool;
 mod recycling;
+mod rolling;
 mod sessions;
 mod workers;
 
@@ -72,5 +73,5 @@ pub use event::{Close, ConnectFailure, Event, Exit, RestartMode};
 pub use ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};
 pub use pool::Pool;
 pub use settings::{AppSettings, Concurrency, LEASES_WITHOUT_LIMIT, Parking, Plan, Settings, Wanted};
-pub use snapshot::{AppSnapshot, AppState, SessionSnapshot, Snapshot, WorkerSnapshot, WorkerState};
+pub use snapshot::{AppSnapshot, AppState, RestartState, SessionSnapshot, Snapshot, WorkerSnapshot, WorkerState};
 pub use time::Time;

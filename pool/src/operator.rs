@@ -3,7 +3,7 @@
 use crate::app::{App, Origin, Upkeep};
 use crate::book::Use;
 use crate::bounds::{self, longest, longest_idle};
-use crate::effect::{Beyond, Disabling, EndReason, Invalid, Notice, Refusal, StopReason};
+use crate::effect::{Answer, Beyond, Disabling, EndReason, Invalid, Notice, Refusal, StopReason};
 use crate::ids::{AppId, Request, SessionId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::roster;
@@ -27,13 +27,17 @@ impl Pool {
 
     /// All workers of an app leave; whoever waits is served by fresh ones, of the next generation.
     fn dissolve(&mut self, id: AppId, why: StopReason, now: Time) {
+        let askers = self.drop_roll(id, now);
+        let answer = match self.apps.get(&id).and_then(|app| app.closed(now)) {
+            Some(refusal) if why != StopReason::Cleared => Answer::Refused(refusal),
+            _ => Answer::Done,
+        };
+        self.answer_all(askers, &answer);
         let workers: Vec<WorkerId> = self.roster.crew(id).all.iter().copied().collect();
         for worker in workers {
             self.leave(worker, why, now);
         }
-        if let Some(app) = self.apps.get_mut(&id) {
-            app.begin_generation();
-        }
+        self.begin_generation(id);
         self.touch(id);
     }
 
@@ -113,6 +117,8 @@ impl Pool {
             *app = App {
                 generation: app.generation,
                 inspection: app.inspection,
+                newest: app.newest,
+                roll: app.roll.take(),
                 served: app.served,
                 ..App::new(
                     std::mem::take(&mut app.root),
@@ -221,6 +227,10 @@ impl Pool {
         let waiting: Vec<AppId> = self.queue.apps().collect();
         for app in waiting {
             self.refuse_waiters(app, &Refusal::ShuttingDown);
+        }
+        let apps: Vec<AppId> = self.apps.keys().copied().collect();
+        for app in apps {
+            self.refuse_roll(app, &Refusal::ShuttingDown, now);
         }
         self.touch_all();
         let workers: Vec<WorkerId> = self.roster.workers().map(|(id, _)| id).collect();

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The decisions of a pool. Events in, effects out; it does nothing by itself.
 ///
-/// `FilesChanged`, `SwapDone`, `Restart` and `Reloaded` change nothing yet.
+/// `SwapDone` and `Reloaded` change nothing yet.
 #[derive(Debug)]
 pub struct Pool {
     pub(crate) settings: Settings,
@@ -36,6 +36,8 @@ pub struct Pool {
     pub(crate) unstaffed: Agenda<AppId>,
     /// Apps that want more workers than they have for their `min`.
     pub(crate) short: BTreeSet<AppId>,
+    /// Apps whose new generation is to have its first worker.
+    pub(crate) rolling: BTreeSet<AppId>,
     /// Broken apps that nobody uses, and until when that is remembered.
     pub(crate) remembered: Agenda<AppId>,
     /// Whether the operator's configuration is complete.
@@ -74,6 +76,7 @@ impl Pool {
             phase: Phase::Running,
             unstaffed: Agenda::default(),
             short: BTreeSet::new(),
+            rolling: BTreeSet::new(),
             remembered: Agenda::default(),
             configured: false,
             min_warned: false,
@@ -121,7 +124,10 @@ impl Pool {
 
             Event::Tick => self.tick(now),
 
-            Event::Restart { .. } | Event::Reloaded { .. } | Event::FilesChanged { .. } | Event::SwapDone { .. } => {}
+            Event::Restart { request, root, mode } => self.restart(request, &root, mode, now),
+            Event::FilesChanged { app } => self.files_changed(app, now),
+
+            Event::Reloaded { .. } | Event::SwapDone { .. } => {}
         }
         self.settle(now);
         std::mem::take(&mut self.effects)
@@ -175,6 +181,7 @@ impl Pool {
             while let Some(app) = self.touched.pop_first() {
                 self.trim(app, now);
                 self.serve(app, now);
+                self.leave_old(app, now);
                 self.look_into(app);
                 self.note_shortage(app);
                 settled.insert(app);
@@ -182,6 +189,7 @@ impl Pool {
             match room::next_move(self, now) {
                 Some(Move::Start(app)) => self.start(app, now),
                 Some(Move::Replace(worker)) => self.replace(worker, now),
+                Some(Move::Roll(app)) => self.start_roll(app, now),
                 Some(Move::Leave(worker, why)) => self.leave(worker, why, now),
                 None => break,
             }
@@ -203,6 +211,7 @@ impl Pool {
 
     /// Sets the timers of an app, and forgets what nothing needs any more.
     fn tidy(&mut self, id: AppId, now: Time) {
+        self.finish_roll(id, now);
         let Some(app) = self.apps.get(&id) else { return };
         let crew = self.roster.crew(id);
         if let (Some(idle), Some((since, _))) = (app.max_idle(), crew.longest_idle())
@@ -226,8 +235,7 @@ impl Pool {
     /// An app nobody uses: its code may have changed before the next start, and one that only a `get` made
     /// known is forgotten.
     fn rest(&mut self, id: AppId, now: Time) {
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        app.begin_generation();
+        self.begin_generation(id);
         if self.is_forgettable(id) && !self.remembers(id, now) {
             self.timers.clear(Timer::Retry(id));
             let root = self.apps.remove(&id).map(|app| app.root).unwrap_or_default();
@@ -241,8 +249,11 @@ impl Pool {
     fn look_into(&mut self, id: AppId) {
         let Some(app) = self.apps.get(&id).filter(|_| self.phase == Phase::Running) else { return };
         let crew = self.roster.crew(id);
-        let wanted = self.queue.first(id).is_some() || app.min() > crew.live() || crew.any_spent() && app.is_kept_up();
-        if wanted && app.inspection == Inspection::Unknown {
+        let wanted = self.queue.first(id).is_some()
+            || app.min() > crew.live()
+            || crew.any_spent() && app.is_kept_up()
+            || self.owes_a_worker(id);
+        if wanted && app.inspection == Inspection::Unknown && !app.is_rolling() {
             self.inspect(id);
         }
     }
@@ -252,7 +263,8 @@ impl Pool {
         let short = self.phase == Phase::Running
             && self.apps.get(&id).is_some_and(|app| {
                 let crew = self.roster.crew(id);
-                app.min() > crew.live() && app.limit() > crew.count()
+                let lacks = app.min() > crew.live() || self.owes_a_worker(id);
+                lacks && app.limit() > crew.count() && !app.is_rolling()
             });
         if short {
             self.short.insert(id);

@@ -5,6 +5,7 @@ use crate::effect::{Gate, StopReason};
 use crate::ids::{AppId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::recycling;
+use crate::rolling;
 use crate::roster;
 use crate::time::Time;
 use std::cmp::Reverse;
@@ -16,6 +17,8 @@ pub(crate) enum Move {
     Start(AppId),
     /// A worker that has done enough gets its replacement.
     Replace(WorkerId),
+    /// The first worker of an app's new generation.
+    Roll(AppId),
     /// A worker makes room: an idle or unneeded one, or a busy one whose app has had more than is fair.
     Leave(WorkerId, StopReason),
 }
@@ -27,6 +30,7 @@ pub(crate) fn next_move(pool: &Pool, now: Time) -> Option<Move> {
     }
     for_waiters(pool, now)
         .or_else(|| for_min(pool, now))
+        .or_else(|| for_rolls(pool, now))
         .or_else(|| for_recycling(pool, now))
         .or_else(|| for_fairness(pool, now))
 }
@@ -84,6 +88,8 @@ fn own_gate(pool: &Pool, id: AppId, app: &App) -> Option<Gate> {
         Some(Gate::Stopped)
     } else if app.disabled.is_some() {
         Some(Gate::Disabled)
+    } else if app.is_rolling() {
+        Some(Gate::Rolling)
     } else if app.inspection == Inspection::Looking {
         Some(Gate::Inspecting)
     } else if app.breaker.is_trying() && !crew.starting.is_empty() {
@@ -176,7 +182,7 @@ fn evictable(pool: &Pool, for_app: AppId) -> Option<(WorkerId, StopReason)> {
 /// Whether a starting worker is one more than its app's waiters have a use for.
 fn is_unneeded(pool: &Pool, id: WorkerId) -> bool {
     let starting = pool.roster.get(id).filter(|worker| worker.phase == roster::Phase::Starting);
-    let starting = starting.filter(|worker| worker.replaces.is_none());
+    let starting = starting.filter(|worker| worker.replaces.is_none() && !pool.is_first_of_roll(id));
     starting.is_some_and(|worker| pool.roster.starting_slots(worker.app, Some(id)) >= pool.queue.len(worker.app))
 }
 
@@ -192,22 +198,32 @@ fn for_min(pool: &Pool, now: Time) -> Option<Move> {
     if may_start { pool.short.iter().find(ready).map(|&app| Move::Start(app)) } else { None }
 }
 
+/// Whether an app may start a worker that goes beyond the limits by `surge`.
+pub(crate) fn fits(pool: &Pool, id: AppId, surge: u32) -> bool {
+    let limit = pool.apps.get(&id).map_or(0, App::limit);
+    let (count, of_app) = (pool.roster.count(), pool.roster.crew(id).count());
+    count < pool.settings.max.get().saturating_add(surge) && of_app < limit.saturating_add(surge)
+}
+
+/// The first worker of a new generation, which may go beyond the limits by `surge`.
+fn for_rolls(pool: &Pool, now: Time) -> Option<Move> {
+    if pool.rolling.is_empty() || pool.roster.starting().len() as u32 >= pool.settings.max_starting.get() {
+        return None;
+    }
+    rolling::next(pool, if is_room_owed(pool, now) { 0 } else { pool.settings.surge })
+}
+
 /// A replacement may go beyond the limits by `surge`. Without that, and without room, the old one leaves first:
 /// one at a time, so that the app goes on serving as far as it can.
 fn for_recycling(pool: &Pool, now: Time) -> Option<Move> {
-    let (settings, count) = (&pool.settings, pool.roster.count());
+    let settings = &pool.settings;
     if pool.roster.starting().len() as u32 >= settings.max_starting.get() {
         return None;
     }
     // Most pools have nobody to replace at most times.
     pool.roster.spent().next()?;
     let surge = if is_room_owed(pool, now) { 0 } else { settings.surge };
-    let fits = |id: AppId| {
-        let limit = pool.apps.get(&id).map_or(0, App::limit);
-        let of_app = pool.roster.crew(id).count();
-        count < settings.max.get().saturating_add(surge) && of_app < limit.saturating_add(surge)
-    };
-    if let Some(old) = recycling::next(pool, now, fits) {
+    if let Some(old) = recycling::next(pool, now, |app| fits(pool, app, surge)) {
         return Some(Move::Replace(old));
     }
     let first = |app| settings.surge == 0 && recycling::is_settled(pool, app);

@@ -1,7 +1,7 @@
 //! What status and tests read.
 
 use crate::effect::{Disabling, Gate, StopReason};
-use crate::ids::{AppId, ClientId, ConnectionId, Generation, SessionId, WorkerId};
+use crate::ids::{AppId, ClientId, ConnectionId, Generation, ReportId, SessionId, WorkerId};
 use crate::time::Time;
 use std::time::Duration;
 
@@ -31,11 +31,21 @@ pub struct AppSnapshot {
     /// Why it is disabled, and until when.
     pub disabled: Option<(Disabling, Option<Time>)>,
     pub generation: Generation,
+    /// What became of the last restart, while there is something to say of it.
+    pub restart: Option<RestartState>,
     pub waiting: u32,
     /// Sessions granted so far.
     pub served: u64,
     /// In the order they were started.
     pub workers: Vec<WorkerSnapshot>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartState {
+    /// It is under way.
+    Rolling(Generation),
+    /// It failed; the generation before serves on.
+    Failed(Generation, ReportId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::ids::{AppId, WorkerId};
 use crate::pool::Pool;
 use crate::room;
 use crate::roster::{Phase, Worker};
-use crate::snapshot::{AppSnapshot, AppState, SessionSnapshot, Snapshot, WorkerSnapshot, WorkerState};
+use crate::snapshot::{AppSnapshot, AppState, RestartState, SessionSnapshot, Snapshot, WorkerSnapshot, WorkerState};
 use crate::time::Time;
 
 impl Pool {
@@ -34,6 +34,11 @@ impl Pool {
             limit,
             disabled: app.disabled(),
             generation: app.generation,
+            restart: match (&app.roll, app.failed_roll) {
+                (Some(roll), _) => Some(RestartState::Rolling(roll.generation)),
+                (None, Some((generation, report))) => Some(RestartState::Failed(generation, report)),
+                (None, None) => None,
+            },
             waiting: self.queue.len(id),
             served: app.served,
             workers: workers.map(|(id, worker)| self.worker_snapshot(id, worker, now)).collect(),

@@ -35,6 +35,8 @@ impl Pool {
         if app.inspection == Inspection::Looking && app.generation == generation {
             app.inspection = Inspection::Known(plan);
             self.touch(id);
+        } else {
+            self.roll_inspected(id, generation, plan);
         }
     }
 
@@ -44,8 +46,21 @@ impl Pool {
             app.inspection = Inspection::Unknown;
             self.notice(Notice::SpawnFailed { app: id, worker: None, report });
             self.pause_min(id);
+            self.roll_inspect_failed_fresh(id, generation, report, now);
             self.refuse_waiters(id, &Refusal::SpawnFailed(report));
             self.count_failure(id, Failure::Start(report), now);
+        } else {
+            self.roll_inspect_failed(id, generation, report, now);
+        }
+    }
+
+    /// Nothing known about an app's code holds any more: the next start looks again, as the next generation.
+    pub(crate) fn begin_generation(&mut self, id: AppId) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        if app.inspection != Inspection::Unknown {
+            app.newest = Generation(app.newest.0 + 1);
+            let newest = app.newest;
+            self.adopt(id, newest, Inspection::Unknown);
         }
     }
 
@@ -55,14 +70,29 @@ impl Pool {
         let causes = starting.iter().filter_map(|&worker| self.roster.get(worker)?.cause);
         let caused: BTreeSet<_> = causes.collect();
         let cause = self.queue.of_app(id).map(|waiter| waiter.ticket).find(|ticket| !caused.contains(ticket));
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.owed = app.owed.saturating_sub(1);
+        }
         self.hire(id, cause, now);
     }
 
     /// Starts a worker, for this waiter if one is named.
     pub(crate) fn hire(&mut self, id: AppId, cause: Option<Ticket>, now: Time) -> Option<WorkerId> {
         let app = self.apps.get(&id)?;
-        let plan = app.plan()?;
-        let (generation, timeout) = (app.generation, app.settings.start_timeout);
+        let (generation, plan) = (app.generation, app.plan()?);
+        self.hire_of(id, cause, generation, plan, now)
+    }
+
+    pub(crate) fn hire_of(
+        &mut self,
+        id: AppId,
+        cause: Option<Ticket>,
+        generation: Generation,
+        plan: Plan,
+        now: Time,
+    ) -> Option<WorkerId> {
+        let app = self.apps.get(&id)?;
+        let timeout = app.settings.start_timeout;
         let concurrency = app.settings.concurrency.unwrap_or(plan.concurrency);
         let worker = self.roster.hire(Worker {
             app: id,
@@ -113,6 +143,7 @@ impl Pool {
         self.touch(app);
         self.watch(id, now);
         self.succeed(id, now);
+        self.take_over(id, now);
     }
 
     /// Who waits for an app without a serving worker is told at once. While others serve, only the waiter
@@ -120,12 +151,13 @@ impl Pool {
     /// can't be repeated without end, and the rest are served by the workers there are.
     pub(crate) fn spawn_failed(&mut self, id: WorkerId, report: ReportId, gone: bool, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
-        let (app, cause, phase) = (worker.app, worker.cause, worker.phase);
+        let (app, cause, phase, generation) = (worker.app, worker.cause, worker.phase, worker.generation);
         let unasked = matches!(phase, Phase::Starting | Phase::Failing);
         if unasked {
             self.roster.update(id, |worker| worker.report = Some(report));
         }
         let replaced = self.fail_to_replace(id, now);
+        let rolled = unasked && self.roll_start_failed(app, id, generation, report, now);
         match phase {
             _ if gone => _ = self.dismiss(id, None, now),
             Phase::Starting => self.kill(id, StopReason::SpawnFailed, now),
@@ -145,19 +177,20 @@ impl Pool {
             self.queue.remove(waiter.request);
             self.refuse(waiter.request, refusal);
         }
-        // One that was to replace another says nothing about the others, which serve.
-        if !replaced {
+        // One that was to replace others says nothing about those, which serve.
+        if !replaced && !(rolled && self.roster.crew(app).serving > 0) {
             self.count_failure(app, Failure::Start(report), now);
         }
     }
 
     pub(crate) fn exited(&mut self, id: WorkerId, exit: Exit, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
-        let why = worker.why;
+        let (why, worker_app) = (worker.why, worker.app);
         self.note_open_sessions(id);
         self.revoke_all(id, None, EndReason::WorkerGone(exit), now);
         let replaced = self.fail_to_replace(id, now);
         self.notice(Notice::WorkerGone { worker: id, exit, why });
+        self.roll_start_lost(worker_app, id);
         let gone = self.dismiss(id, Some(exit), now);
         // One that was to replace another says nothing about the others, which serve.
         if let Some(worker) = gone.filter(|worker| worker.why.is_none() && !replaced) {

@@ -1,0 +1,377 @@
+//! Restarts: the next generation of an app's code takes the place of the present one, and if it can't be started, it
+//! does not.
+//!
+//! While old workers serve, the new generation is looked into and its first worker started beside them; until that
+//! is ready nothing changes, and nothing of the old generation is started. Then the new generation is the app's:
+//! old workers get a session only when no new one has a slot, idle ones leave, and busy ones are replaced one by one.
+//! Without an old worker that serves there is nothing to keep: the new generation is the app's at once.
+
+use crate::app::{App, Inspection, Origin};
+use crate::effect::{Answer, Effect, EndReason, Notice, Refusal, StopReason};
+use crate::event::RestartMode;
+use crate::ids::{AppId, Generation, ReportId, Request, WorkerId};
+use crate::pool::{Phase as PoolPhase, Pool};
+use crate::room;
+use crate::roster::Phase;
+use crate::settings::Plan;
+use crate::time::Time;
+
+/// A restart under way.
+#[derive(Debug)]
+pub(crate) struct Roll {
+    pub(crate) generation: Generation,
+    pub(crate) stage: Stage,
+    /// Who wants to know what becomes of it, or of a newer one.
+    pub(crate) askers: Vec<Request>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The new code is looked into, while the old one serves.
+    Looking,
+    /// Its first worker is to be started, as soon as there is room.
+    Known(Plan),
+    Starting(Plan, WorkerId),
+    /// There was no old worker to keep: the app's next worker decides.
+    Fresh,
+    /// It is the app's generation; old workers leave.
+    Serving,
+}
+
+impl Stage {
+    /// The present generation is another one, and may stay it.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Looking | Self::Known(_) | Self::Starting(..))
+    }
+}
+
+impl Pool {
+    pub(crate) fn restart(&mut self, request: Option<Request>, root: &[u8], mode: RestartMode, now: Time) {
+        let Some(id) = self.app(root) else { return self.unknown(request) };
+        if let Some(refusal) = self.unrestartable(id) {
+            return self.answer(request, Answer::Refused(refusal));
+        }
+        self.begin_roll(id, mode, request, now);
+    }
+
+    fn unrestartable(&self, id: AppId) -> Option<Refusal> {
+        let app = self.apps.get(&id)?;
+        if self.phase != PoolPhase::Running {
+            Some(Refusal::ShuttingDown)
+        } else if app.stopped || app.origin == Origin::Removed {
+            app.closed(Time::ZERO)
+        } else {
+            None
+        }
+    }
+
+    /// The code of an app has changed.
+    pub(crate) fn files_changed(&mut self, id: AppId, now: Time) {
+        if self.apps.contains_key(&id) && self.unrestartable(id).is_none() {
+            self.begin_roll(id, RestartMode::Graceful, None, now);
+        }
+    }
+
+    /// Begins the next generation; one that was begun and isn't the app's yet is dropped.
+    fn begin_roll(&mut self, id: AppId, mode: RestartMode, request: Option<Request>, now: Time) {
+        let mut askers = self.drop_roll(id, now);
+        askers.extend(request);
+        // Whatever went wrong, it went wrong with other code.
+        self.prove(id);
+        let crew = self.roster.crew(id);
+        let (serving, used) = (crew.serving > 0, !crew.all.is_empty() || self.queue.len(id) > 0);
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        app.newest = Generation(app.newest.0 + 1);
+        app.failed_roll = None;
+        let (generation, kept_up) = (app.newest, app.is_kept_up());
+        self.notice(Notice::Restarting { app: id, generation, mode });
+        if mode == RestartMode::Kill {
+            self.end_old(id, now);
+        }
+        self.leave_starting(id, now);
+        if mode == RestartMode::Graceful && serving && kept_up {
+            self.set_roll(id, Roll { generation, stage: Stage::Looking, askers });
+            self.effect(Effect::Inspect { app: id, generation });
+        } else {
+            self.adopt(id, generation, Inspection::Unknown);
+            self.supersede(id, now);
+            if used && kept_up {
+                self.set_roll(id, Roll { generation, stage: Stage::Fresh, askers });
+            } else {
+                self.answer_all(askers, &Answer::Done);
+            }
+        }
+        self.touch(id);
+    }
+
+    /// A generation is the app's: whatever is started from now on is of it.
+    pub(crate) fn adopt(&mut self, id: AppId, generation: Generation, inspection: Inspection) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        let before = (app.generation, app.inspection);
+        (app.generation, app.inspection) = (generation, inspection);
+        if before.1 != Inspection::Unknown {
+            self.effect(Effect::ForgetPlan { app: id, generation: before.0 });
+        }
+    }
+
+    fn set_roll(&mut self, id: AppId, roll: Roll) {
+        let known = matches!(roll.stage, Stage::Known(_));
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.roll = Some(roll);
+        }
+        self.note_roll(id, known);
+    }
+
+    fn note_roll(&mut self, id: AppId, known: bool) {
+        if known {
+            self.rolling.insert(id);
+        } else {
+            self.rolling.remove(&id);
+        }
+    }
+
+    fn set_stage(&mut self, id: AppId, stage: Stage) {
+        if let Some(roll) = self.apps.get_mut(&id).and_then(|app| app.roll.as_mut()) {
+            roll.stage = stage;
+        }
+        self.note_roll(id, matches!(stage, Stage::Known(_)));
+    }
+
+    /// Ends a restart that is under way, whoever asks; who waits for it is returned.
+    pub(crate) fn drop_roll(&mut self, id: AppId, now: Time) -> Vec<Request> {
+        self.note_roll(id, false);
+        let Some(roll) = self.apps.get_mut(&id).and_then(|app| app.roll.take()) else { return Vec::new() };
+        if let Stage::Starting(_, worker) = roll.stage {
+            self.leave(worker, StopReason::OldGeneration, now);
+        }
+        if matches!(roll.stage, Stage::Known(_) | Stage::Starting(..)) {
+            self.effect(Effect::ForgetPlan { app: id, generation: roll.generation });
+        }
+        roll.askers
+    }
+
+    pub(crate) fn answer_all(&mut self, askers: Vec<Request>, answer: &Answer) {
+        for request in askers {
+            self.answer(Some(request), answer.clone());
+        }
+    }
+
+    /// A restart comes to nothing, for another reason than that its code is broken.
+    pub(crate) fn refuse_roll(&mut self, id: AppId, refusal: &Refusal, now: Time) {
+        let askers = self.drop_roll(id, now);
+        self.answer_all(askers, &Answer::Refused(refusal.clone()));
+    }
+
+    /// What was half-started is never put to use.
+    fn leave_starting(&mut self, id: AppId, now: Time) {
+        let starting: Vec<WorkerId> = self.roster.crew(id).starting.iter().copied().collect();
+        for worker in starting {
+            self.leave(worker, StopReason::OldGeneration, now);
+        }
+    }
+
+    /// Old workers and their sessions end at once.
+    fn end_old(&mut self, id: AppId, now: Time) {
+        let workers: Vec<WorkerId> = self.roster.crew(id).all.iter().copied().collect();
+        for worker in workers {
+            self.revoke_all(worker, None, EndReason::Restarted, now);
+            self.leave(worker, StopReason::OldGeneration, now);
+            self.stop_if_drained(worker, now);
+        }
+    }
+
+    /// Workers of older generations are used only when nobody else has a slot, and replaced.
+    fn supersede(&mut self, id: AppId, now: Time) {
+        let Some(generation) = self.apps.get(&id).map(|app| app.generation) else { return };
+        let all = self.roster.crew(id).all.iter().copied();
+        let older: Vec<WorkerId> = all.filter(|id| self.is_older(*id, generation)).collect();
+        for worker in older {
+            match self.roster.get(worker).map(|worker| worker.phase) {
+                Some(Phase::Serving) => {
+                    self.roster.update(worker, |worker| worker.spent = Some(StopReason::OldGeneration));
+                }
+                Some(Phase::Starting) => self.leave(worker, StopReason::OldGeneration, now),
+                _ => {}
+            }
+        }
+        self.touch(id);
+    }
+
+    fn is_older(&self, id: WorkerId, generation: Generation) -> bool {
+        self.roster.get(id).is_some_and(|worker| worker.generation < generation)
+    }
+
+    pub(crate) fn roll_inspected(&mut self, id: AppId, generation: Generation, plan: Plan) {
+        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
+        if roll.is_some_and(|roll| roll.generation == generation && roll.stage == Stage::Looking) {
+            self.set_stage(id, Stage::Known(plan));
+            self.touch(id);
+        }
+    }
+
+    pub(crate) fn roll_inspect_failed(&mut self, id: AppId, generation: Generation, report: ReportId, now: Time) {
+        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
+        if roll.is_some_and(|roll| roll.generation == generation && roll.stage == Stage::Looking) {
+            self.fail_roll(id, report, now);
+        }
+    }
+
+    /// The same where the new generation is the app's already.
+    pub(crate) fn roll_inspect_failed_fresh(&mut self, id: AppId, generation: Generation, report: ReportId, now: Time) {
+        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
+        if roll.is_some_and(|roll| roll.generation == generation && roll.stage == Stage::Fresh) {
+            self.fail_roll(id, report, now);
+        }
+    }
+
+    /// Starts the first worker of the new generation.
+    pub(crate) fn start_roll(&mut self, id: AppId, now: Time) {
+        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
+        let Some((generation, Stage::Known(plan))) = roll.map(|roll| (roll.generation, roll.stage)) else { return };
+        if let Some(worker) = self.hire_of(id, None, generation, plan, now) {
+            self.set_stage(id, Stage::Starting(plan, worker));
+        }
+    }
+
+    /// A worker is ready: perhaps the one that a restart waits for.
+    pub(crate) fn take_over(&mut self, worker: WorkerId, now: Time) {
+        let Some((id, generation)) = self.roster.get(worker).map(|worker| (worker.app, worker.generation)) else {
+            return;
+        };
+        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
+        let Some(stage) = roll.filter(|roll| roll.generation == generation).map(|roll| roll.stage) else { return };
+        match stage {
+            Stage::Starting(plan, first) if first == worker => self.adopt(id, generation, Inspection::Known(plan)),
+            Stage::Fresh => {}
+            _ => return,
+        }
+        self.set_stage(id, Stage::Serving);
+        self.supersede(id, now);
+    }
+
+    /// A worker of the new generation could not be started. True: others go on serving, and this says nothing about them.
+    pub(crate) fn roll_start_failed(
+        &mut self,
+        id: AppId,
+        worker: WorkerId,
+        generation: Generation,
+        report: ReportId,
+        now: Time,
+    ) -> bool {
+        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
+        match roll.filter(|roll| roll.generation == generation).map(|roll| roll.stage) {
+            Some(Stage::Starting(_, first)) if first == worker => {
+                self.fail_roll(id, report, now);
+                true
+            }
+            Some(Stage::Fresh) => {
+                self.fail_roll(id, report, now);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// The first worker of the new generation is gone without a word: another is tried.
+    pub(crate) fn roll_start_lost(&mut self, id: AppId, worker: WorkerId) {
+        let stage = self.apps.get(&id).and_then(|app| app.roll.as_ref()).map(|roll| roll.stage);
+        if let Some(Stage::Starting(plan, first)) = stage
+            && first == worker
+        {
+            self.set_stage(id, Stage::Known(plan));
+            self.touch(id);
+        }
+    }
+
+    /// The new generation can't be started: the old one serves on.
+    fn fail_roll(&mut self, id: AppId, report: ReportId, now: Time) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        let Some(generation) = app.roll.as_ref().map(|roll| roll.generation) else { return };
+        app.failed_roll = Some((generation, report));
+        // Where a worker left to make room for it, that place is filled again.
+        app.owed = u32::from(self.settings.surge == 0);
+        let askers = self.drop_roll(id, now);
+        self.answer_all(askers, &Answer::Refused(Refusal::SpawnFailed(report)));
+        self.notice(Notice::RestartFailed { app: id, generation, report });
+        self.touch(id);
+    }
+
+    /// Idle workers of older generations leave once nobody waits who might need them.
+    pub(crate) fn leave_old(&mut self, id: AppId, now: Time) {
+        if self.queue.first(id).is_some() || !self.apps.get(&id).is_some_and(App::is_settling) {
+            return;
+        }
+        let old: Vec<WorkerId> = self.roster.crew(id).all.iter().copied().filter(|id| self.is_old_idle(*id)).collect();
+        for worker in old {
+            self.leave(worker, StopReason::OldGeneration, now);
+        }
+    }
+
+    fn is_old_idle(&self, id: WorkerId) -> bool {
+        let worker = self.roster.get(id);
+        worker.is_some_and(|worker| worker.is_idle() && worker.spent == Some(StopReason::OldGeneration))
+    }
+
+    /// Reports a switch once no old worker takes a session any more.
+    pub(crate) fn finish_roll(&mut self, id: AppId, now: Time) {
+        let Some(app) = self.apps.get(&id).filter(|app| app.is_settling()) else { return };
+        let generation = app.generation;
+        let crew = self.roster.crew(id);
+        let old = |id: &WorkerId| {
+            let worker = self.roster.get(*id);
+            worker.is_some_and(|worker| worker.is_serving() && worker.generation < generation)
+        };
+        if !crew.all.iter().any(old) {
+            let askers = self.drop_roll(id, now);
+            self.answer_all(askers, &Answer::Done);
+            self.notice(Notice::Restarted { app: id, generation });
+        }
+    }
+
+    /// A worker that makes room for the first of a new generation where no replacement may go beyond the limits:
+    /// an idle one, else the one with the fewest sessions.
+    pub(crate) fn who_makes_room(&self, id: AppId) -> Option<WorkerId> {
+        let crew = self.roster.crew(id);
+        let serving = crew.all.iter().filter_map(|id| Some((*id, self.roster.get(*id)?)));
+        serving
+            .filter(|(_, worker)| worker.is_serving())
+            .min_by_key(|(id, worker)| (worker.sessions, *id))
+            .map(|(id, _)| id)
+    }
+
+    /// Whether a worker is the first of a generation that isn't the app's yet.
+    pub(crate) fn is_first_of_roll(&self, id: WorkerId) -> bool {
+        let worker = self.roster.get(id);
+        worker.is_some_and(|worker| self.apps.get(&worker.app).is_some_and(|app| worker.generation > app.generation))
+    }
+
+    /// Whether an app needs a worker though nobody waits and `min` is kept: a restart wants a verdict, or took one away.
+    pub(crate) fn owes_a_worker(&self, id: AppId) -> bool {
+        let Some(app) = self.apps.get(&id) else { return false };
+        let fresh = app.roll.as_ref().is_some_and(|roll| roll.stage == Stage::Fresh);
+        let lacking = fresh && self.roster.crew(id).live() == 0;
+        app.is_kept_up() && (lacking || app.owed > 0)
+    }
+}
+
+impl App {
+    /// A new generation serves, and old workers leave.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.roll.as_ref().is_some_and(|roll| roll.stage == Stage::Serving)
+    }
+
+    /// The present generation may be over soon: nothing of it is started.
+    pub(crate) fn is_rolling(&self) -> bool {
+        self.roll.as_ref().is_some_and(|roll| roll.stage.is_open())
+    }
+}
+
+/// The next restart whose first worker may be started now, or may have somebody make room for it.
+pub(crate) fn next(pool: &Pool, surge: u32) -> Option<room::Move> {
+    if let Some(&app) = pool.rolling.iter().find(|app| room::fits(pool, **app, surge)) {
+        return Some(room::Move::Roll(app));
+    }
+    let needs_room = |app: &&AppId| pool.settings.surge == 0 && crate::recycling::is_settled(pool, **app);
+    let app = pool.rolling.iter().find(needs_room)?;
+    Some(room::Move::Leave(pool.who_makes_room(*app)?, StopReason::OldGeneration))
+}

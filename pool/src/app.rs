@@ -6,6 +6,7 @@ use crate::ids::{Generation, ReportId};
 use crate::rolling::Roll;
 use crate::settings::{AppSettings, Plan, Wanted};
 use crate::time::Time;
+use crate::updating::Update;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(crate) struct App {
     /// The last that was begun.
     pub(crate) newest: Generation,
     pub(crate) roll: Option<Roll>,
+    pub(crate) update: Option<Update>,
     /// The last restart, if it failed, and why.
     pub(crate) failed_roll: Option<(Generation, ReportId)>,
     /// Workers to be started though nobody waits: a restart took them away in vain.
@@ -92,6 +94,7 @@ impl App {
             inspection: Inspection::Unknown,
             newest: Generation(1),
             roll: None,
+            update: None,
             failed_roll: None,
             owed: 0,
             upkeep: if settings_prestart { Upkeep::Kept } else { Upkeep::NotYet },

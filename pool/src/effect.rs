@@ -106,9 +106,10 @@ pub enum Effect {
     DropPreloader {
         app: AppId,
     },
-    /// Exchange a staged update with the running version.
+    /// A step of an exchange of versions. Answered by `SwapDone`, always.
     Swap {
         app: AppId,
+        step: SwapStep,
     },
     /// Nothing is left of an app that was registered by a `get`: what the shell remembers of it can go.
     Forget {
@@ -124,6 +125,19 @@ pub enum Effect {
     Notice(Notice),
     /// The pool has ended: no worker is left.
     Ended,
+}
+
+/// A step of an exchange of an app's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwapStep {
+    /// The staged update becomes the app's.
+    Take,
+    /// The backup does.
+    Back,
+    /// What was exchanged stays: the version before becomes the backup.
+    Keep,
+    /// It changes back.
+    Undo,
 }
 
 /// Whether a granted session needs a new connection.
@@ -220,6 +234,8 @@ pub enum Invalid {
     Unknown,
     /// This session is not the client's.
     NotYours,
+    /// Another update of the app is not over.
+    UpdateUnderWay,
 }
 
 /// The answer to any question but `Asked`.
@@ -383,6 +399,24 @@ pub enum Notice {
     RestartFailed {
         app: AppId,
         generation: Generation,
+        report: ReportId,
+    },
+    /// A staged update can't be taken; nothing has changed.
+    UpdateRefused {
+        app: AppId,
+        report: ReportId,
+    },
+    /// A staged update is the app's for good.
+    Updated {
+        app: AppId,
+    },
+    /// A staged update did not start, and the version before is the app's again.
+    UpdateUndone {
+        app: AppId,
+    },
+    /// The last step of an exchange did not succeed: somebody has to look at the folders.
+    SwapFailed {
+        app: AppId,
         report: ReportId,
     },
     /// A worker is to be replaced.

@@ -98,7 +98,17 @@ pub enum Event {
     FilesChanged {
         app: AppId,
     },
-    /// A staged update was swapped in, or not.
+    /// A new version lies beside an app, complete, and shall take its place.
+    Staged {
+        request: Option<Request>,
+        root: Vec<u8>,
+    },
+    /// The version before is wanted back.
+    RolledBack {
+        request: Option<Request>,
+        root: Vec<u8>,
+    },
+    /// A step of an exchange was done, or not.
     SwapDone {
         app: AppId,
         report: Option<ReportId>,

@@ -51,6 +51,7 @@ mod pool;
 mod recycling;
 mod rolling;
 mod sessions;
+mod updating;
 mod workers;
 
 // Policies: they look and choose.
@@ -67,7 +68,7 @@ pub mod scenario;
 
 pub use effect::{
     Answer, Beyond, Disabling, Effect, EndReason, Failure, Gate, Invalid, Notice, Passing, Path, Refusal, Scope,
-    StopReason,
+    StopReason, SwapStep,
 };
 pub use event::{Close, ConnectFailure, Event, Exit, RestartMode};
 pub use ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};

@@ -38,6 +38,13 @@ impl Pool {
             self.leave(worker, why, now);
         }
         self.begin_generation(id);
+        // A version that is being tried is tried with the next worker; if there is to be none, nobody says any more
+        // whether it starts.
+        if why == StopReason::Cleared && self.is_trying_update(id) {
+            self.begin_next(id, Vec::new(), true, now);
+        } else {
+            self.undo_update(id, Refusal::Stopped);
+        }
         self.touch(id);
     }
 
@@ -119,6 +126,7 @@ impl Pool {
                 inspection: app.inspection,
                 newest: app.newest,
                 roll: app.roll.take(),
+                update: app.update.take(),
                 served: app.served,
                 ..App::new(
                     std::mem::take(&mut app.root),

@@ -3,7 +3,7 @@
 use crate::agenda::Agenda;
 use crate::app::{App, Inspection, Upkeep};
 use crate::book::Book;
-use crate::effect::{Answer, Beyond, Effect, Invalid, Notice, Refusal};
+use crate::effect::{Answer, Beyond, Effect, Invalid, Notice, Refusal, SwapStep};
 use crate::event::Event;
 use crate::ids::{AppId, Request, WorkerId};
 use crate::queue::{Queue, Waiter};
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The decisions of a pool. Events in, effects out; it does nothing by itself.
 ///
-/// `SwapDone` and `Reloaded` change nothing yet.
+/// `Reloaded` changes nothing yet.
 #[derive(Debug)]
 pub struct Pool {
     pub(crate) settings: Settings,
@@ -127,7 +127,11 @@ impl Pool {
             Event::Restart { request, root, mode } => self.restart(request, &root, mode, now),
             Event::FilesChanged { app } => self.files_changed(app, now),
 
-            Event::Reloaded { .. } | Event::SwapDone { .. } => {}
+            Event::Staged { request, root } => self.update(request, &root, SwapStep::Take, now),
+            Event::RolledBack { request, root } => self.update(request, &root, SwapStep::Back, now),
+            Event::SwapDone { app, report } => self.swap_done(app, report, now),
+
+            Event::Reloaded { .. } => {}
         }
         self.settle(now);
         std::mem::take(&mut self.effects)
@@ -224,7 +228,7 @@ impl Pool {
             _ => self.timers.clear(Timer::Wait(id)),
         }
         let over = crew.all.is_empty() && self.queue.len(id) == 0 && !self.short.contains(&id);
-        if over && app.inspection != Inspection::Looking {
+        if over && app.inspection != Inspection::Looking && app.update.is_none() {
             self.timers.clear(Timer::Idle(id));
             self.rest(id, now);
         } else {
@@ -253,7 +257,7 @@ impl Pool {
             || app.min() > crew.live()
             || crew.any_spent() && app.is_kept_up()
             || self.owes_a_worker(id);
-        if wanted && app.inspection == Inspection::Unknown && !app.is_rolling() {
+        if wanted && app.inspection == Inspection::Unknown && !app.is_held() {
             self.inspect(id);
         }
     }
@@ -264,7 +268,7 @@ impl Pool {
             && self.apps.get(&id).is_some_and(|app| {
                 let crew = self.roster.crew(id);
                 let lacks = app.min() > crew.live() || self.owes_a_worker(id);
-                lacks && app.limit() > crew.count() && !app.is_rolling()
+                lacks && app.limit() > crew.count() && !app.is_held()
             });
         if short {
             self.short.insert(id);

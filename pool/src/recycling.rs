@@ -201,7 +201,8 @@ pub(crate) fn next(pool: &Pool, now: Time, may: impl Fn(AppId) -> bool) -> Optio
     let candidates = pool.roster.spent().filter_map(|id| Some((id, pool.roster.get(id)?)));
     let permitted = candidates.filter(|(_, worker)| {
         let app = pool.apps.get(&worker.app);
-        app.is_some_and(|app| app.plan().is_some() && app.replace_from <= now && app.is_kept_up()) && may(worker.app)
+        app.is_some_and(|app| app.plan().is_some() && !app.is_held() && app.replace_from <= now && app.is_kept_up())
+            && may(worker.app)
     });
     permitted
         .min_by_key(|(id, worker)| {

@@ -15,6 +15,7 @@ use crate::room;
 use crate::roster::Phase;
 use crate::settings::Plan;
 use crate::time::Time;
+use crate::updating::Update;
 
 /// A restart under way.
 #[derive(Debug)]
@@ -51,10 +52,10 @@ impl Pool {
         if let Some(refusal) = self.unrestartable(id) {
             return self.answer(request, Answer::Refused(refusal));
         }
-        self.begin_roll(id, mode, request, now);
+        self.begin_roll(id, mode, request.into_iter().collect(), false, now);
     }
 
-    fn unrestartable(&self, id: AppId) -> Option<Refusal> {
+    pub(crate) fn unrestartable(&self, id: AppId) -> Option<Refusal> {
         let app = self.apps.get(&id)?;
         if self.phase != PoolPhase::Running {
             Some(Refusal::ShuttingDown)
@@ -68,18 +69,27 @@ impl Pool {
     /// The code of an app has changed.
     pub(crate) fn files_changed(&mut self, id: AppId, now: Time) {
         if self.apps.contains_key(&id) && self.unrestartable(id).is_none() {
-            self.begin_roll(id, RestartMode::Graceful, None, now);
+            self.begin_roll(id, RestartMode::Graceful, Vec::new(), false, now);
         }
     }
 
+    /// The next generation begins once an exchange allows it; with `tried` whether or not anybody uses the app.
+    pub(crate) fn begin_next(&mut self, id: AppId, askers: Vec<Request>, tried: bool, now: Time) {
+        self.begin_roll(id, RestartMode::Graceful, askers, tried, now);
+    }
+
     /// Begins the next generation; one that was begun and isn't the app's yet is dropped.
-    fn begin_roll(&mut self, id: AppId, mode: RestartMode, request: Option<Request>, now: Time) {
+    /// With `tried` a worker is started though nobody uses the app.
+    fn begin_roll(&mut self, id: AppId, mode: RestartMode, more: Vec<Request>, tried: bool, now: Time) {
         let mut askers = self.drop_roll(id, now);
-        askers.extend(request);
+        askers.extend(more);
+        if self.put_off_restart(id, &askers) {
+            return;
+        }
         // Whatever went wrong, it went wrong with other code.
         self.prove(id);
         let crew = self.roster.crew(id);
-        let (serving, used) = (crew.serving > 0, !crew.all.is_empty() || self.queue.len(id) > 0);
+        let (serving, used) = (crew.serving > 0, tried || !crew.all.is_empty() || self.queue.len(id) > 0);
         let Some(app) = self.apps.get_mut(&id) else { return };
         app.newest = Generation(app.newest.0 + 1);
         app.failed_roll = None;
@@ -160,10 +170,11 @@ impl Pool {
     pub(crate) fn refuse_roll(&mut self, id: AppId, refusal: &Refusal, now: Time) {
         let askers = self.drop_roll(id, now);
         self.answer_all(askers, &Answer::Refused(refusal.clone()));
+        self.undo_update(id, refusal.clone());
     }
 
     /// What was half-started is never put to use.
-    fn leave_starting(&mut self, id: AppId, now: Time) {
+    pub(crate) fn leave_starting(&mut self, id: AppId, now: Time) {
         let starting: Vec<WorkerId> = self.roster.crew(id).starting.iter().copied().collect();
         for worker in starting {
             self.leave(worker, StopReason::OldGeneration, now);
@@ -247,6 +258,7 @@ impl Pool {
         }
         self.set_stage(id, Stage::Serving);
         self.supersede(id, now);
+        self.keep_update(id);
     }
 
     /// A worker of the new generation could not be started. True: others go on serving, and this says nothing about them.
@@ -293,6 +305,7 @@ impl Pool {
         let askers = self.drop_roll(id, now);
         self.answer_all(askers, &Answer::Refused(Refusal::SpawnFailed(report)));
         self.notice(Notice::RestartFailed { app: id, generation, report });
+        self.undo_update(id, Refusal::SpawnFailed(report));
         self.touch(id);
     }
 
@@ -358,6 +371,16 @@ impl App {
     /// A new generation serves, and old workers leave.
     pub(crate) fn is_settling(&self) -> bool {
         self.roll.as_ref().is_some_and(|roll| roll.stage == Stage::Serving)
+    }
+
+    /// Its files are in between: nothing is looked into or started.
+    pub(crate) fn is_in_between(&self) -> bool {
+        self.update.as_ref().is_some_and(Update::is_in_between)
+    }
+
+    /// Nothing of the present generation is started.
+    pub(crate) fn is_held(&self) -> bool {
+        self.is_rolling() || self.is_in_between()
     }
 
     /// The present generation may be over soon: nothing of it is started.

@@ -88,6 +88,8 @@ fn own_gate(pool: &Pool, id: AppId, app: &App) -> Option<Gate> {
         Some(Gate::Stopped)
     } else if app.disabled.is_some() {
         Some(Gate::Disabled)
+    } else if app.is_in_between() {
+        Some(Gate::Swapping)
     } else if app.is_rolling() {
         Some(Gate::Rolling)
     } else if app.inspection == Inspection::Looking {

@@ -83,6 +83,45 @@ pub enum ToPool {
     Status {
         request: RequestId,
     },
+    /// Begin the next generation of an app. Answered once it serves, or has failed.
+    Restart {
+        request: RequestId,
+        root: Vec<u8>,
+        mode: RestartMode,
+    },
+    /// Register an app, or change the options of one that is.
+    Add {
+        request: RequestId,
+        root: Vec<u8>,
+        options: Box<AppOptions>,
+    },
+    Remove {
+        request: RequestId,
+        root: Vec<u8>,
+    },
+    /// Its workers drain, and it is refused until it is started.
+    Stop {
+        request: RequestId,
+        root: Vec<u8>,
+    },
+    Start {
+        request: RequestId,
+        root: Vec<u8>,
+    },
+    /// The worker with this process id is replaced, drained and ended.
+    Retire {
+        request: RequestId,
+        pid: i32,
+    },
+}
+
+/// How old workers leave at a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartMode {
+    /// New first, then the old drain.
+    Graceful,
+    /// Old workers and their sessions end at once.
+    Kill,
 }
 
 impl Message for ToPool {

@@ -40,6 +40,8 @@ keys! {
         output_max_size: Size, "10M", Operator;
         /// Output files kept of each app, the present one included
         output_files: Count, "5", Operator;
+        /// Remember in this folder which apps were added, removed, stopped or disabled on the live pool
+        state_dir: Text, "none: forgotten at the end", Operator;
         /// The user that core and web server run as, if the pool is privileged
         pool_user: Text, "`hatchery` if there is one, else an unused user id", Operator;
         /// The user of apps that belong to root or to nobody known, if the pool is privileged
@@ -82,6 +84,8 @@ pub struct PoolConfig {
     pub admin: Admin,
     pub log: LogConfig,
     pub output: OutputConfig,
+    /// Where it is remembered which apps were added, removed, stopped or disabled; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
     /// The user that the core drops to, if the pool is privileged; `None`: `hatchery` if there is one, else an
     /// unused user id.
     pub pool_user: Option<String>,
@@ -115,6 +119,7 @@ impl Default for PoolConfig {
             admin: Admin::None,
             log: LogConfig::default(),
             output: OutputConfig::default(),
+            state_dir: None,
             pool_user: None,
             lowest_user: "nobody".to_owned(),
             min_uid: 100,

@@ -97,6 +97,39 @@ pub enum Program {
     DemoApp,
 }
 
+/// What about an app's root can ask for a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// What the root resolves to.
+    pub target: Vec<u8>,
+    /// When `tmp/restart.txt` was modified: seconds and nanoseconds.
+    pub restart_txt: Option<(i64, u32)>,
+    /// What lies beside the root as its staged update.
+    pub update: Option<Staged>,
+}
+
+/// A staged update, as it lies there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// Changes with every file in it that is added, removed or written.
+    pub print: u64,
+    /// It says itself that it is complete.
+    pub complete: bool,
+}
+
+/// A step of an exchange of an app's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SwapStep {
+    /// `NAME.update` and `NAME` change places.
+    Take,
+    /// `NAME.backup` and `NAME` do.
+    Back,
+    /// What was exchanged stays.
+    Keep,
+    /// It changes back, and what was tried is `NAME.failed`.
+    Undo,
+}
+
 /// Where a worker listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listen {
@@ -131,12 +164,16 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToKeeper {
     /// Look into an app's root. Answered by `Inspected` or `InspectFailed`.
-    Inspect { app: AppNumber, root: Vec<u8>, options: Box<AppOptions> },
-    /// The app is forgotten.
-    Forget { app: AppNumber },
-    /// Start a worker of an inspected app. Answered by `Started` or `SpawnFailed`. With its standard output,
+    Inspect { app: AppNumber, generation: u64, root: Vec<u8>, options: Box<AppOptions> },
+    /// What an inspection found is not needed any more; `None`: of any generation, the app is forgotten.
+    Forget { app: AppNumber, generation: Option<u64> },
+    /// Start a worker of an inspected generation. Answered by `Started` or `SpawnFailed`. With its standard output,
     /// its standard error, and its listener if `listener`.
-    Spawn { worker: WorkerNumber, app: AppNumber, notify: Option<Vec<u8>>, listener: bool },
+    Spawn { worker: WorkerNumber, app: AppNumber, generation: u64, notify: Option<Vec<u8>>, listener: bool },
+    /// See whether anything about an app's root asks for a restart. Answered by `Looked`.
+    Look { app: AppNumber, root: Vec<u8> },
+    /// A step of an exchange of an app's files. Answered by `Swapped`.
+    Swap { app: AppNumber, root: Vec<u8>, step: SwapStep },
     /// Look for the listener that the worker makes itself. Answered by `Found` or `FindFailed`, or never if the
     /// worker exits.
     Find { worker: WorkerNumber },
@@ -212,8 +249,20 @@ pub enum ToSpawner {
     /// `options` are what the core says of it; the spawner holds them against the configuration.
     Inspect {
         app: AppNumber,
+        generation: u64,
         root: Vec<u8>,
         options: Box<AppOptions>,
+    },
+    /// Answered by `Looked`.
+    Look {
+        app: AppNumber,
+        root: Vec<u8>,
+    },
+    /// Answered by `Swapped`.
+    Swap {
+        app: AppNumber,
+        root: Vec<u8>,
+        step: SwapStep,
     },
     /// Answered by `Examined`.
     Examine {
@@ -256,11 +305,23 @@ impl Message for ToSpawner {
 pub enum FromSpawner {
     Inspected {
         app: AppNumber,
+        generation: u64,
         plan: Box<LaunchPlan>,
     },
     InspectFailed {
         app: AppNumber,
+        generation: u64,
         report: Box<SpawnReport>,
+    },
+    /// `None`: it could not be looked at.
+    Looked {
+        app: AppNumber,
+        sight: Option<Box<Sight>>,
+    },
+    /// `None`: the step is done.
+    Swapped {
+        app: AppNumber,
+        report: Option<Box<SpawnReport>>,
     },
     /// The program is executing, with the keeper as its parent. `place`: where it will listen, if it makes its
     /// listener itself.

@@ -56,6 +56,16 @@ keys! {
         breaker_window: Patience, "5m", Operator;
         /// Sent to a worker that is about to be killed, so that its runtime prints its stacks
         dump_signal: SignalName, "none", Operator;
+        /// Restart the app when files below its root have changed
+        watch: Switch, "false; true in development", Operator;
+        /// How long nothing may change any more before changed files, or a staged update, are acted upon
+        quiet_period: Patience, "10s; 1s in development", Operator;
+        /// What is not watched, in the manner of `.gitignore`, besides version control, caches, logs and temporary files
+        watch_ignore: List, "none", Operator;
+        /// Take `NAME.update` beside the app's root as its next version once it is complete
+        staged_update: Switch, "false; true without a pool.toml", Operator;
+        /// Take it also where the file system can't exchange two folders, so that for a moment there is none
+        update_gap: Switch, "false", Operator;
         /// The environment's name: the worker's `HATCHERY_ENV`, `APP_ENV`, `RACK_ENV`, `RAILS_ENV` and `NODE_ENV`
         environment: Text, "production", Operator;
         /// The user its workers run as, if the pool is privileged

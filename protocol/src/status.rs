@@ -19,6 +19,16 @@ pub struct Status {
     pub post_mortems: Vec<PostMortem>,
 }
 
+/// A restart that is under way, or failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestartStatus {
+    /// `rolling` or `failed`.
+    pub state: String,
+    pub generation: u64,
+    /// Why it failed: the report, as text.
+    pub report: Option<String>,
+}
+
 /// Why an app is disabled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DisabledStatus {
@@ -39,6 +49,8 @@ pub struct AppStatus {
     /// `None` unless `state` is `disabled`.
     pub disabled: Option<DisabledStatus>,
     pub generation: u64,
+    /// What became of the last restart, while there is something to say of it.
+    pub restart: Option<RestartStatus>,
     pub waiting: u32,
     /// Sessions so far.
     pub served: u64,

@@ -23,6 +23,8 @@ impl Phase {
             ToSpawner::Begin { .. } => self == Self::Expectant,
             ToSpawner::Inspect { .. }
             | ToSpawner::Examine { .. }
+            | ToSpawner::Look { .. }
+            | ToSpawner::Swap { .. }
             | ToSpawner::Spawn { .. }
             | ToSpawner::Find { .. }
             | ToSpawner::Gone { .. } => self == Self::Serving,
@@ -53,6 +55,8 @@ fn name(message: &ToSpawner) -> &'static str {
         ToSpawner::Begin { .. } => "Begin",
         ToSpawner::Inspect { .. } => "Inspect",
         ToSpawner::Examine { .. } => "Examine",
+        ToSpawner::Look { .. } => "Look",
+        ToSpawner::Swap { .. } => "Swap",
         ToSpawner::Spawn { .. } => "Spawn",
         ToSpawner::Find { .. } => "Find",
         ToSpawner::Gone { .. } => "Gone",

@@ -133,7 +133,34 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
             figure(shell, client, request, |state| u64::try_from(state.spawner_pid).unwrap_or_default());
         }
         ToPool::Status { request } => status(shell, client, request),
+        ToPool::Restart { request, root, mode } => {
+            let mode = translate::restart_mode(mode);
+            shell.tell(Event::Restart { request: asked(request), root, mode });
+        }
+        ToPool::Add { request, root, options } => add(shell, question(request), root, *options),
+        ToPool::Remove { request, root } => shell.tell(Event::Removed { request: asked(request), root }),
+        ToPool::Stop { request, root } => shell.tell(Event::StopApp { request: asked(request), root }),
+        ToPool::Start { request, root } => shell.tell(Event::StartApp { request: asked(request), root }),
+        ToPool::Retire { request, pid } => {
+            let worker = shell.state().workers.with_pid(pid);
+            match worker {
+                Some(worker) => shell.tell(Event::Retire { request: asked(request), worker }),
+                None => invalid(shell, client, request, &format!("no worker has the process id {pid}")),
+            }
+        }
     }
+}
+
+/// Registers an app for good, or changes the options of one that is.
+fn add(shell: &Shell, request: Request, root: Vec<u8>, options: AppOptions) {
+    let sound = root::check(&root).map_err(str::to_owned).and_then(|()| options.check());
+    if let Err(why) = sound {
+        let shown = String::from_utf8_lossy(&root);
+        return invalid(shell, request.client, RequestId(request.number), &format!("{shown}: {why}"));
+    }
+    let settings = shell.change_options(&root, options);
+    shell.tell(Event::Added { request: Some(request), root: root.clone(), settings });
+    shell.unsettle_options(&root);
 }
 
 fn status(shell: &Shell, client: ClientId, request: RequestId) {

@@ -7,7 +7,7 @@ use super::shell::{App, OPERATOR, Shell, State};
 use super::translate;
 use hatchery_pool::{
     Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Path, Refusal, Request,
-    SessionId, StopReason, Time, WorkerId,
+    SessionId, StopReason, SwapStep, Time, WorkerId,
 };
 use hatchery_protocol::channel::SendError;
 use hatchery_protocol::client::{self, LeaseId, RequestId, ToClient, Transport};
@@ -20,7 +20,7 @@ impl State {
     pub(super) fn carry_out(&mut self, shell: &Shell, now: Time, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Inspect { app, generation } => self.inspect(app, generation),
-            Effect::Spawn { app, worker, generation: _ } => return self.spawn(shell, app, worker),
+            Effect::Spawn { app, worker, generation } => return self.spawn(shell, app, worker, generation),
             Effect::Grant { request, session, worker, connection, path } => {
                 return self.grant(request, session, worker, connection, path);
             }
@@ -50,9 +50,10 @@ impl State {
             Effect::Kill { worker, why } => self.kill(worker, why),
             Effect::Forget { app, root } => {
                 let number = AppNumber(self.number(app.0));
-                self.tell_keeper(&ToKeeper::Forget { app: number }, &[]);
+                self.tell_keeper(&ToKeeper::Forget { app: number, generation: None }, &[]);
                 self.forget(app, &root);
             }
+            Effect::ForgetPlan { app, generation } => self.forget_plan(app, generation),
             Effect::Dump { worker } => self.dump(worker),
             Effect::Ping { worker } => self.ping(shell, worker),
             Effect::EndPing { worker } => self.end_ping(worker),
@@ -61,8 +62,9 @@ impl State {
             Effect::Record(passing) => self.record(shell, &passing),
             Effect::Notice(notice) => self.note(now, &notice),
             Effect::Ended => shell.end(),
+            Effect::Swap { app, step } => self.swap(app, step),
             // Decided by later work; the pool does not order these yet.
-            Effect::Preload { .. } | Effect::DropPreloader { .. } | Effect::Swap { .. } => {}
+            Effect::Preload { .. } | Effect::DropPreloader { .. } => {}
         }
         None
     }
@@ -73,22 +75,32 @@ impl State {
         let Some(root) = self.pool.root(app).map(<[u8]>::to_vec) else { return };
         let options = Box::new(self.options(&root));
         let name = self.name(&root, &options);
-        self.apps.insert(app, App { name, plan: None, generation });
+        self.apps.entry(app).or_default().name = name;
         let app = AppNumber(self.number(app.0));
-        self.tell_keeper(&ToKeeper::Inspect { app, root, options }, &[]);
+        self.tell_keeper(&ToKeeper::Inspect { app, generation: generation.0, root, options }, &[]);
     }
 
-    /// The generation that waits for an inspection.
-    pub(super) fn inspecting(&self, app: AppId) -> Option<Generation> {
-        self.apps.get(&app).map(|app| app.generation)
-    }
-
-    pub(super) fn keep_plan(&mut self, app: AppNumber, plan: LaunchPlan) -> Option<Event> {
+    pub(super) fn keep_plan(&mut self, app: AppNumber, generation: u64, plan: LaunchPlan) -> Option<Event> {
         let id = AppId(app.0 & u64::from(u32::MAX));
+        let generation = Generation(generation);
         let app = self.apps.get_mut(&id)?;
         let facts = translate::plan(&plan);
-        app.plan = Some(Rc::new(plan));
-        Some(Event::Inspected { app: id, generation: app.generation, plan: facts })
+        app.plans.insert(generation, Rc::new(plan));
+        Some(Event::Inspected { app: id, generation, plan: facts })
+    }
+
+    fn forget_plan(&mut self, app: AppId, generation: Generation) {
+        if let Some(app) = self.apps.get_mut(&app) {
+            app.plans.remove(&generation);
+        }
+        let app = AppNumber(self.number(app.0));
+        self.tell_keeper(&ToKeeper::Forget { app, generation: Some(generation.0) }, &[]);
+    }
+
+    fn swap(&mut self, app: AppId, step: SwapStep) {
+        let Some(root) = self.pool.root(app).map(<[u8]>::to_vec) else { return };
+        let app = AppNumber(self.number(app.0));
+        self.tell_keeper(&ToKeeper::Swap { app, root, step: translate::swap_step(step) }, &[]);
     }
 
     fn stop(&mut self, worker: WorkerId, why: StopReason) {

@@ -24,8 +24,10 @@ pub(super) async fn listen(shell: Shell, mut link: Receiver<FromKeeper>) {
 
 fn hear(shell: &Shell, message: FromSpawner, descriptors: Vec<std::os::fd::OwnedFd>) {
     match message {
-        FromSpawner::Inspected { app, plan } => shell.inspected(app, *plan),
-        FromSpawner::InspectFailed { app, report } => shell.inspect_failed(app, *report),
+        FromSpawner::Inspected { app, generation, plan } => shell.inspected(app, generation, *plan),
+        FromSpawner::InspectFailed { app, generation, report } => shell.inspect_failed(app, generation, *report),
+        FromSpawner::Looked { .. } => {}
+        FromSpawner::Swapped { app, report } => shell.swapped(app, report.map(|report| *report)),
         FromSpawner::Started { worker, pid, place: _, cgroup: _, missed } => shell.worker_started(worker, pid, missed),
         FromSpawner::Examined { worker, findings } => shell.worker_examined(worker, *findings),
         FromSpawner::SpawnFailed { worker, report } => shell.worker_not_started(worker, *report),

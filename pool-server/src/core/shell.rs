@@ -71,10 +71,11 @@ pub(super) struct State {
 }
 
 /// What the shell knows of an app that was inspected, or is about to be.
+#[derive(Default)]
 pub(super) struct App {
     pub(super) name: String,
-    pub(super) plan: Option<Rc<LaunchPlan>>,
-    pub(super) generation: Generation,
+    /// How workers of a generation are started.
+    pub(super) plans: BTreeMap<Generation, Rc<LaunchPlan>>,
 }
 
 impl Shell {
@@ -190,22 +191,23 @@ impl Shell {
         answer.await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 
-    pub(super) fn inspected(&self, app: AppNumber, plan: LaunchPlan) {
-        let inspected = self.state().keep_plan(app, plan);
+    pub(super) fn inspected(&self, app: AppNumber, generation: u64, plan: LaunchPlan) {
+        let inspected = self.state().keep_plan(app, generation, plan);
         if let Some(event) = inspected {
             self.tell(event);
         }
     }
 
-    pub(super) fn inspect_failed(&self, app: AppNumber, report: SpawnReport) {
+    pub(super) fn inspect_failed(&self, app: AppNumber, generation: u64, report: SpawnReport) {
         let app = AppId(app.0 & u64::from(u32::MAX));
-        let (generation, report) = {
-            let mut state = self.state();
-            (state.inspecting(app), state.keep_report(report))
-        };
-        if let Some(generation) = generation {
-            self.tell(Event::InspectFailed { app, generation, report });
-        }
+        let report = self.state().keep_report(report);
+        self.tell(Event::InspectFailed { app, generation: Generation(generation), report });
+    }
+
+    pub(super) fn swapped(&self, app: AppNumber, report: Option<SpawnReport>) {
+        let app = AppId(app.0 & u64::from(u32::MAX));
+        let report = report.map(|report| self.state().keep_report(report));
+        self.tell(Event::SwapDone { app, report });
     }
 
     pub(super) fn set_spawner_pid(&self, pid: i32) {

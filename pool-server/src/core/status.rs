@@ -9,10 +9,10 @@ use super::output::printable;
 use super::shell::State;
 use super::translate;
 use super::workers::resident;
-use hatchery_pool::{AppSnapshot, AppState, WorkerSnapshot, WorkerState};
+use hatchery_pool::{AppSnapshot, RestartState, AppState, WorkerSnapshot, WorkerState};
 use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::post_mortem::PostMortem;
-use hatchery_protocol::status::{AppStatus, DisabledStatus, Status, WorkerStatus};
+use hatchery_protocol::status::{AppStatus, RestartStatus, DisabledStatus, Status, WorkerStatus};
 use names::unique_names;
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -34,6 +34,7 @@ pub(super) fn status(state: &State) -> Status {
         }),
         limit: app.limit.map(|gate| translate::gate(gate).into()),
         generation: app.generation.0,
+        restart: app.restart.map(|restart| restart_status(state, restart)),
         waiting: app.waiting,
         served: app.served,
         workers: app
@@ -53,6 +54,19 @@ pub(super) fn status(state: &State) -> Status {
         waiting: snapshot.waiting,
         apps: apps.collect(),
         post_mortems: state.records.all(),
+    }
+}
+
+fn restart_status(state: &State, restart: RestartState) -> RestartStatus {
+    match restart {
+        RestartState::Rolling(generation) => {
+            RestartStatus { state: "rolling".into(), generation: generation.0, report: None }
+        }
+        RestartState::Failed(generation, report) => RestartStatus {
+            state: "failed".into(),
+            generation: generation.0,
+            report: state.report(report).map(|report| report.to_string()),
+        },
     }
 }
 

@@ -2,10 +2,10 @@
 
 use hatchery_pool as pool;
 use hatchery_pool::{Beyond, Concurrency, Disabling, Failure, Gate, Invalid, Parking, StopReason, Time, Wanted};
-use hatchery_protocol::client::{Ended, How, SessionProtocol};
+use hatchery_protocol::client::{Ended, How, RestartMode, SessionProtocol};
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::keys::Who;
-use hatchery_protocol::link::LaunchPlan;
+use hatchery_protocol::link::{LaunchPlan, SwapStep};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::{Refusal, Scope};
 use hatchery_protocol::report::{Exit, SpawnReport};
@@ -207,6 +207,7 @@ pub(super) fn refusal(refusal: &pool::Refusal, now: Time) -> Refusal {
                 Invalid::DuplicateRequest => "a question with this number is open already",
                 Invalid::Unknown => "no such application, worker or session",
                 Invalid::NotYours => "this session belongs to another client",
+                Invalid::UpdateUnderWay => "another update of the application is not over; wait for its verdict",
             }
             .into(),
         ),
@@ -239,6 +240,22 @@ fn not_allowed(beyond: Beyond) -> String {
     }
 }
 
+pub(super) fn restart_mode(mode: RestartMode) -> pool::RestartMode {
+    match mode {
+        RestartMode::Graceful => pool::RestartMode::Graceful,
+        RestartMode::Kill => pool::RestartMode::Kill,
+    }
+}
+
+pub(super) fn swap_step(step: pool::SwapStep) -> SwapStep {
+    match step {
+        pool::SwapStep::Take => SwapStep::Take,
+        pool::SwapStep::Back => SwapStep::Back,
+        pool::SwapStep::Keep => SwapStep::Keep,
+        pool::SwapStep::Undo => SwapStep::Undo,
+    }
+}
+
 pub(super) fn gate(gate: Gate) -> &'static str {
     match gate {
         Gate::PoolFull => "pool_full",
@@ -251,6 +268,7 @@ pub(super) fn gate(gate: Gate) -> &'static str {
         Gate::Trying => "trying",
         Gate::Stopped => "stopped",
         Gate::Swapping => "swapping",
+        Gate::Rolling => "rolling",
         Gate::Ending => "ending",
     }
 }

@@ -11,7 +11,7 @@ use super::address::{Address, private_listener};
 use super::output::Output;
 use super::ready::{self, NotifySocket};
 use super::shell::{Shell, State};
-use hatchery_pool::{AppId, Event, SessionId, StopReason, WorkerId};
+use hatchery_pool::{AppId, Event, Generation, SessionId, StopReason, WorkerId};
 use hatchery_protocol::link::{Findings, LaunchPlan, Listen, Place, ReadyBy, ToKeeper, WorkerNumber};
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, open};
@@ -143,10 +143,16 @@ impl Worker {
 
 impl State {
     /// Makes what a worker inherits, and asks for it. What fails is the failure of the start.
-    pub(super) fn spawn(&mut self, shell: &Shell, app: AppId, worker: WorkerId) -> Option<Event> {
+    pub(super) fn spawn(
+        &mut self,
+        shell: &Shell,
+        app: AppId,
+        worker: WorkerId,
+        generation: Generation,
+    ) -> Option<Event> {
         let known = self.apps.get(&app)?;
-        let (name, plan) = (known.name.clone(), Rc::clone(known.plan.as_ref()?));
-        match self.prepare(shell, app, worker, &name, &plan) {
+        let (name, plan) = (known.name.clone(), Rc::clone(known.plans.get(&generation)?));
+        match self.prepare(shell, app, worker, generation, &name, &plan) {
             Ok(()) => None,
             Err(error) => {
                 let report = self.keep_report(SpawnReport {
@@ -167,6 +173,7 @@ impl State {
         shell: &Shell,
         app: AppId,
         worker: WorkerId,
+        generation: Generation,
         name: &str,
         plan: &Rc<LaunchPlan>,
     ) -> std::io::Result<()> {
@@ -188,6 +195,7 @@ impl State {
         let message = ToKeeper::Spawn {
             worker: WorkerNumber(self.number(worker.0)),
             app: hatchery_protocol::link::AppNumber(self.number(app.0)),
+            generation: generation.0,
             notify: notify.as_ref().map(|socket| socket.path().as_os_str().as_bytes().to_vec()),
             listener: listener.is_some(),
         };

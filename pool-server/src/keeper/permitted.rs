@@ -10,10 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Book {
     /// How many cores there were: the upper half of every number that the present one may give.
     pub(super) core: u32,
-    /// What inspections found.
-    pub(super) plans: BTreeMap<AppNumber, LaunchPlan>,
+    /// What inspections found, by app and generation.
+    pub(super) plans: BTreeMap<(AppNumber, u64), LaunchPlan>,
     /// Open inspections.
-    pub(super) inspecting: BTreeSet<AppNumber>,
+    pub(super) inspecting: BTreeSet<(AppNumber, u64)>,
+    /// Apps that are looked at.
+    pub(super) looking: BTreeSet<AppNumber>,
+    /// Apps whose files are being exchanged.
+    pub(super) swapping: BTreeSet<AppNumber>,
     pub(super) workers: Workers,
     /// The highest number a worker ever had.
     pub(super) last: Option<WorkerNumber>,
@@ -27,17 +31,22 @@ impl Book {
 
     /// | the core says | when |
     /// | --- | --- |
-    /// | `Inspect` | no inspection of that app is open |
+    /// | `Inspect` | no inspection of that generation is open |
+    /// | `Look`, `Swap` | none of that app is open |
     /// | `Forget` | always |
-    /// | `Spawn` | the app was inspected, the worker's number is new |
+    /// | `Spawn` | the generation was inspected, the worker's number is new |
     /// | `Find`, `Terminate`, `Kill`, `Examine`, `Dump` | always: a worker that isn't known has just ended |
     pub(super) fn core_may(&self, message: &ToKeeper) -> Result<(), &'static str> {
         let (number, permitted, otherwise) = match message {
-            ToKeeper::Inspect { app, .. } => (app.0, !self.inspecting.contains(app), "a second inspection of one app"),
-            ToKeeper::Forget { app } => (app.0, true, ""),
-            ToKeeper::Spawn { worker, app, .. } => {
+            ToKeeper::Inspect { app, generation, .. } => {
+                (app.0, !self.inspecting.contains(&(*app, *generation)), "a second inspection of one generation")
+            }
+            ToKeeper::Look { app, .. } => (app.0, !self.looking.contains(app), "a second look at one app"),
+            ToKeeper::Swap { app, .. } => (app.0, !self.swapping.contains(app), "a second exchange of one app"),
+            ToKeeper::Forget { app, .. } => (app.0, true, ""),
+            ToKeeper::Spawn { worker, app, generation, .. } => {
                 let new = self.last.is_none_or(|last| last < *worker);
-                (worker.0, self.plans.contains_key(app) && new, "a worker twice, or of an app that was not inspected")
+                (worker.0, self.plans.contains_key(&(*app, *generation)) && new, "a worker twice, or of an app that was not inspected")
             }
             ToKeeper::Find { worker }
             | ToKeeper::Terminate { worker }
@@ -54,15 +63,18 @@ impl Book {
 
     /// | the spawner says | when |
     /// | --- | --- |
-    /// | `Inspected`, `InspectFailed` | an inspection of that app is open |
+    /// | `Inspected`, `InspectFailed` | an inspection of that generation is open |
+    /// | `Looked`, `Swapped` | one of that app is open |
     /// | `Started`, `SpawnFailed` | that worker was asked for |
     /// | `Found`, `FindFailed`, `Examined` | that worker runs, or has just ended |
     pub(super) fn spawner_may(&self, message: &FromSpawner) -> Result<(), &'static str> {
         let asked = |worker| matches!(self.workers.get(worker), Some(Process::Asked));
         let permitted = match message {
-            FromSpawner::Inspected { app, .. } | FromSpawner::InspectFailed { app, .. } => {
-                self.inspecting.contains(app)
+            FromSpawner::Inspected { app, generation, .. } | FromSpawner::InspectFailed { app, generation, .. } => {
+                self.inspecting.contains(&(*app, *generation))
             }
+            FromSpawner::Looked { app, .. } => self.looking.contains(app),
+            FromSpawner::Swapped { app, .. } => self.swapping.contains(app),
             FromSpawner::Started { worker, .. } | FromSpawner::SpawnFailed { worker, .. } => asked(*worker),
             FromSpawner::Found { worker, .. }
             | FromSpawner::FindFailed { worker, .. }

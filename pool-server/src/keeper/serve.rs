@@ -150,15 +150,23 @@ impl Keeper {
 
     fn obey(&mut self, message: ToKeeper, descriptors: Vec<OwnedFd>) {
         match message {
-            ToKeeper::Inspect { app, root, options } => {
-                self.book.inspecting.insert(app);
-                self.spawner.tell(&ToSpawner::Inspect { app, root, options }, Vec::new());
+            ToKeeper::Inspect { app, generation, root, options } => {
+                self.book.inspecting.insert((app, generation));
+                self.spawner.tell(&ToSpawner::Inspect { app, generation, root, options }, Vec::new());
             }
-            ToKeeper::Forget { app } => {
-                self.book.plans.remove(&app);
+            ToKeeper::Look { app, root } => {
+                self.book.looking.insert(app);
+                self.spawner.tell(&ToSpawner::Look { app, root }, Vec::new());
             }
-            ToKeeper::Spawn { worker, app, notify, listener } => {
-                let Some(plan) = self.book.plans.get(&app).cloned().map(Box::new) else { return };
+            ToKeeper::Swap { app, root, step } => {
+                self.book.swapping.insert(app);
+                self.spawner.tell(&ToSpawner::Swap { app, root, step }, Vec::new());
+            }
+            ToKeeper::Forget { app, generation } => {
+                self.book.plans.retain(|(of, number), _| *of != app || generation.is_some_and(|only| only != *number));
+            }
+            ToKeeper::Spawn { worker, app, generation, notify, listener } => {
+                let Some(plan) = self.book.plans.get(&(app, generation)).cloned().map(Box::new) else { return };
                 let mark = mark::worker(&self.given.pool, self.book.core, worker.0 & u64::from(u32::MAX));
                 self.book.workers.insert(worker, mark.clone(), plan.dump_signal);
                 self.book.last = Some(worker);
@@ -222,15 +230,23 @@ impl Keeper {
 
     fn remember(&mut self, message: FromSpawner, descriptors: Vec<OwnedFd>) {
         let number = match &message {
-            FromSpawner::Inspected { app, plan } => {
-                self.book.inspecting.remove(app);
+            FromSpawner::Inspected { app, generation, plan } => {
+                self.book.inspecting.remove(&(*app, *generation));
                 if self.book.is_current(app.0) {
-                    self.book.plans.insert(*app, (**plan).clone());
+                    self.book.plans.insert((*app, *generation), (**plan).clone());
                 }
                 app.0
             }
-            FromSpawner::InspectFailed { app, .. } => {
-                self.book.inspecting.remove(app);
+            FromSpawner::InspectFailed { app, generation, .. } => {
+                self.book.inspecting.remove(&(*app, *generation));
+                app.0
+            }
+            FromSpawner::Looked { app, .. } => {
+                self.book.looking.remove(app);
+                app.0
+            }
+            FromSpawner::Swapped { app, .. } => {
+                self.book.swapping.remove(app);
                 app.0
             }
             FromSpawner::Started { worker, pid, place, cgroup, .. } => {
@@ -286,8 +302,16 @@ impl Keeper {
                 exit: None,
             })
         };
-        for app in std::mem::take(&mut self.book.inspecting) {
-            self.answer(app.0, FromSpawner::InspectFailed { app, report: report(SpawnStep::Inspect) }, Vec::new());
+        for (app, generation) in std::mem::take(&mut self.book.inspecting) {
+            let failed = FromSpawner::InspectFailed { app, generation, report: report(SpawnStep::Inspect) };
+            self.answer(app.0, failed, Vec::new());
+        }
+        for app in std::mem::take(&mut self.book.looking) {
+            self.answer(app.0, FromSpawner::Looked { app, sight: None }, Vec::new());
+        }
+        for app in std::mem::take(&mut self.book.swapping) {
+            let failed = FromSpawner::Swapped { app, report: Some(report(SpawnStep::Inspect)) };
+            self.answer(app.0, failed, Vec::new());
         }
         for worker in self.book.workers.numbers() {
             match self.book.workers.get(worker) {

@@ -2,20 +2,20 @@
 //! valid inputs that the generated ones start from into `fuzz/corpus/`.
 
 use hatchery_protocol::client::{
-    Ended, How, LeaseId, RequestId, SessionId, SessionProtocol, ToClient, ToPool, Transport,
+    Ended, How, LeaseId, RequestId, RestartMode, SessionId, SessionProtocol, ToClient, ToPool, Transport,
 };
 use hatchery_protocol::codec::{self, Hello, Message};
 use hatchery_protocol::config::{Admin, AppConfig, LogConfig, LogFormat, PoolConfig};
 use hatchery_protocol::door::{FromDoor, ToDoor};
 use hatchery_protocol::link::{
-    AppNumber, Findings, FromKeeper, FromSpawner, Identity, LaunchPlan, Limits, Listen, Place, Program, ReadyBy,
-    ToKeeper, ToSpawner, WorkerNumber,
+    AppNumber, Findings, FromKeeper, FromSpawner, Identity, LaunchPlan, Limits, Listen, Place, Program, ReadyBy, Sight,
+    Staged, SwapStep, ToKeeper, ToSpawner, WorkerNumber,
 };
 use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::post_mortem::{OpenSession, PostMortem};
 use hatchery_protocol::refusal::{Refusal, Scope};
 use hatchery_protocol::report::{Exit, SpawnReport, SpawnStep};
-use hatchery_protocol::status::{AppStatus, DisabledStatus, Status, WorkerStatus};
+use hatchery_protocol::status::{AppStatus, DisabledStatus, RestartStatus, Status, WorkerStatus};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -160,7 +160,14 @@ fn valid(name: &str) -> Vec<Vec<u8>> {
                 reserved: vec![33],
                 pool_user: Some(61184),
             },
-            ToSpawner::Inspect { app: AppNumber(1), root: b"/srv/shop".to_vec(), options: Box::new(options()) },
+            ToSpawner::Inspect {
+                app: AppNumber(1),
+                generation: 1,
+                root: b"/srv/shop".to_vec(),
+                options: Box::new(options()),
+            },
+            ToSpawner::Look { app: AppNumber(1), root: b"/srv/shop".to_vec() },
+            ToSpawner::Swap { app: AppNumber(1), root: b"/srv/shop".to_vec(), step: SwapStep::Take },
             ToSpawner::Spawn {
                 worker: WorkerNumber(1),
                 mark: "0f.1.1".into(),
@@ -204,6 +211,12 @@ fn to_pool() -> Vec<ToPool> {
         ToPool::GetCount { request },
         ToPool::GetSpawnServerPid { request },
         ToPool::Status { request },
+        ToPool::Restart { request, root: b"/srv/shop".to_vec(), mode: RestartMode::Kill },
+        ToPool::Add { request, root: b"/srv/shop".to_vec(), options: Box::new(options()) },
+        ToPool::Remove { request, root: b"/srv/shop".to_vec() },
+        ToPool::Stop { request, root: b"/srv/shop".to_vec() },
+        ToPool::Start { request, root: b"/srv/shop".to_vec() },
+        ToPool::Retire { request, pid: 12 },
     ]
 }
 
@@ -233,9 +246,11 @@ fn to_client() -> Vec<ToClient> {
 fn to_keeper() -> Vec<ToKeeper> {
     let (worker, app) = (WorkerNumber(1 << 32 | 1), AppNumber(1 << 32 | 1));
     vec![
-        ToKeeper::Inspect { app, root: b"/srv/shop".to_vec(), options: Box::new(options()) },
-        ToKeeper::Forget { app },
-        ToKeeper::Spawn { worker, app, notify: None, listener: true },
+        ToKeeper::Inspect { app, generation: 1, root: b"/srv/shop".to_vec(), options: Box::new(options()) },
+        ToKeeper::Forget { app, generation: Some(1) },
+        ToKeeper::Look { app, root: b"/srv/shop".to_vec() },
+        ToKeeper::Swap { app, root: b"/srv/shop".to_vec(), step: SwapStep::Undo },
+        ToKeeper::Spawn { worker, app, generation: 1, notify: None, listener: true },
         ToKeeper::Find { worker },
         ToKeeper::Terminate { worker },
         ToKeeper::Kill { worker },
@@ -265,8 +280,10 @@ fn from_keeper() -> Vec<FromKeeper> {
 fn from_spawner() -> Vec<FromSpawner> {
     let (worker, app) = (WorkerNumber(1), AppNumber(1));
     vec![
-        FromSpawner::Inspected { app, plan: Box::new(plan()) },
-        FromSpawner::InspectFailed { app, report: Box::new(report()) },
+        FromSpawner::Inspected { app, generation: 1, plan: Box::new(plan()) },
+        FromSpawner::InspectFailed { app, generation: 1, report: Box::new(report()) },
+        FromSpawner::Looked { app, sight: Some(Box::new(sight())) },
+        FromSpawner::Swapped { app, report: Some(Box::new(report())) },
         FromSpawner::Started {
             worker,
             pid: 12,
@@ -315,6 +332,11 @@ fn plan() -> LaunchPlan {
         limits: Limits { rlimits: vec![(7, 1024)], nice: Some(5), required: vec!["nice".into()], ..Limits::default() },
         dump_signal: 3,
     }
+}
+
+fn sight() -> Sight {
+    let update = Some(Staged { print: 7, complete: true });
+    Sight { target: b"/srv/releases/1".to_vec(), restart_txt: Some((1, 2)), update }
 }
 
 fn findings() -> Findings {
@@ -368,6 +390,7 @@ fn status() -> Status {
         name: "shop".into(),
         state: "running".into(),
         limit: Some("pool_full".into()),
+        restart: Some(RestartStatus { state: "failed".into(), generation: 2, report: Some("it left".into()) }),
         disabled: Some(DisabledStatus { why: "it crashed".into(), retry_in_s: Some(5.0) }),
         generation: 1,
         waiting: 2,

@@ -25,6 +25,7 @@ const EXAMINE_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) enum Purpose {
     Inspect {
         app: AppNumber,
+        generation: u64,
         root: Vec<u8>,
     },
     Find {

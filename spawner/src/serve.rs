@@ -14,7 +14,7 @@ use crate::startup::{Basis, Spawner};
 use crate::sweep;
 use hatchery_protocol::channel::{Channel, ReceiveError, SendError};
 use hatchery_protocol::config::PoolConfig;
-use hatchery_protocol::link::{AppNumber, Findings, FromSpawner, LaunchPlan, Place, ToSpawner, WorkerNumber};
+use hatchery_protocol::link::{Findings, FromSpawner, LaunchPlan, Place, ToSpawner, WorkerNumber};
 use hatchery_protocol::memfd::{self, PayloadError};
 use hatchery_protocol::options::AppOptions;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -213,7 +213,11 @@ impl Server {
                 self.rules = Rc::new(rules(&self.config, self.basis.privileged, reserved));
                 self.begin(pool, OsString::from_vec(folder).into(), pool_user)?;
             }
-            ToSpawner::Inspect { app, root, options } => self.inspect(app, root, *options)?,
+            ToSpawner::Inspect { app, generation, root, options } => {
+                let purpose = Purpose::Inspect { app, generation, root };
+                self.inspect(purpose, *options)?;
+            }
+            ToSpawner::Look { .. } | ToSpawner::Swap { .. } => {}
             ToSpawner::Examine { worker, pid, mark } => self.examine(worker, pid, mark)?,
             ToSpawner::Spawn { worker, mark, plan, notify, .. } => {
                 let user = plan.identity.as_ref().map_or_else(own_user, |identity| identity.uid);
@@ -256,14 +260,14 @@ impl Server {
         Ok(())
     }
 
-    fn inspect(&mut self, app: AppNumber, root: Vec<u8>, asked: AppOptions) -> Result<(), ServeError> {
-        let settings = self.config.settings_of(&root, asked, self.basis.privileged);
-        let settings = match (settings, self.errands.refusal(&root)) {
+    fn inspect(&mut self, purpose: Purpose, asked: AppOptions) -> Result<(), ServeError> {
+        let Purpose::Inspect { root, .. } = &purpose else { return Ok(()) };
+        let settings = self.config.settings_of(root, asked, self.basis.privileged);
+        let settings = match (settings, self.errands.refusal(root)) {
             (Ok(settings), None) => Ok(Box::new(settings)),
             (Ok(_), Some(report)) => Err(report),
-            (Err(why), _) => Err(reports::not_served(&root, why)),
+            (Err(why), _) => Err(reports::not_served(root, why)),
         };
-        let purpose = Purpose::Inspect { app, root };
         match settings {
             Ok(settings) => self.errands.push(purpose, Detail::Inspect(settings, Rc::clone(&self.rules))),
             Err(report) => self.answer(purpose, Answer::Failed(report), None)?,
@@ -374,8 +378,12 @@ impl Server {
     /// Passes on what an errand brought back.
     fn answer(&mut self, purpose: Purpose, answer: Answer, descriptor: Option<OwnedFd>) -> Result<(), ServeError> {
         let message = match (purpose, answer) {
-            (Purpose::Inspect { app, .. }, Answer::Plan(plan)) => FromSpawner::Inspected { app, plan },
-            (Purpose::Inspect { app, .. }, Answer::Failed(report)) => FromSpawner::InspectFailed { app, report },
+            (Purpose::Inspect { app, generation, .. }, Answer::Plan(plan)) => {
+                FromSpawner::Inspected { app, generation, plan }
+            }
+            (Purpose::Inspect { app, generation, .. }, Answer::Failed(report)) => {
+                FromSpawner::InspectFailed { app, generation, report }
+            }
             (Purpose::Find { worker, place: place @ Place::Port(_), .. }, Answer::Port)
             | (Purpose::Find { worker, place: place @ Place::Path(_), .. }, Answer::Socket) => {
                 FromSpawner::Found { worker, place }

@@ -71,7 +71,7 @@ fn the_demo_app_starts_though_its_executable_is_gone() {
 
 fn inspected(link: &mut Channel<ToSpawner, FromSpawner>) -> Box<LaunchPlan> {
     let options = Box::new(AppOptions { start: Some(Start::DemoApp), ..AppOptions::default() });
-    link.send(&ToSpawner::Inspect { app: AppNumber(1), root: b"/demo".to_vec(), options }).unwrap();
+    link.send(&ToSpawner::Inspect { app: AppNumber(1), generation: 1, root: b"/demo".to_vec(), options }).unwrap();
     match receive(link) {
         FromSpawner::Inspected { plan, .. } => plan,
         other => panic!("{other:?}"),

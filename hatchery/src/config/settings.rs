@@ -141,6 +141,7 @@ pub(crate) fn pool_config(pool: PoolOptions, defaults: AppOptions, apps: Vec<App
             .iter()
             .map(|path| Path::new(path).as_os_str().as_bytes().to_vec())
             .collect(),
+        state_dir: pool.state_dir.map(PathBuf::from),
         cgroup: pool.cgroup.map(PathBuf::from),
         spawner: None,
     })

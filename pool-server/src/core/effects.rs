@@ -3,7 +3,7 @@
 mod notices;
 
 use super::connections::Connection;
-use super::shell::{App, OPERATOR, Shell, State};
+use super::shell::{OPERATOR, Shell, State};
 use super::translate;
 use hatchery_pool::{
     Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Path, Refusal, Request,

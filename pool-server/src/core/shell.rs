@@ -16,7 +16,7 @@ use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::Refusal;
 use hatchery_protocol::report::SpawnReport;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
@@ -291,6 +291,15 @@ impl Shell {
             let settled = options.over(&state.config.defaults);
             state.options.insert(root.to_vec(), settled);
         }
+    }
+
+    /// How the app at `root` is started is said anew; its limits, as the pool is to know them, are returned.
+    pub(super) fn change_options(&self, root: &[u8], options: AppOptions) -> hatchery_pool::AppSettings {
+        let mut state = self.state();
+        let options = options.over(&state.config.defaults);
+        let settings = translate::app_settings(&options);
+        state.options.insert(root.to_vec(), options);
+        settings
     }
 
     /// If the `get` was refused before it made the app known, nothing of it is kept.

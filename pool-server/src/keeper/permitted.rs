@@ -46,7 +46,11 @@ impl Book {
             ToKeeper::Forget { app, .. } => (app.0, true, ""),
             ToKeeper::Spawn { worker, app, generation, .. } => {
                 let new = self.last.is_none_or(|last| last < *worker);
-                (worker.0, self.plans.contains_key(&(*app, *generation)) && new, "a worker twice, or of an app that was not inspected")
+                (
+                    worker.0,
+                    self.plans.contains_key(&(*app, *generation)) && new,
+                    "a worker twice, or of an app that was not inspected",
+                )
             }
             ToKeeper::Find { worker }
             | ToKeeper::Terminate { worker }

@@ -402,7 +402,9 @@ fn why(refusal: &Refusal) -> Why {
         Refusal::TimedOut { .. } => Why::TimedOut,
         Refusal::NotAllowed(Beyond::Root | Beyond::Operators(_) | Beyond::Limit(_)) => Why::NotAllowed,
         Refusal::Invalid(Invalid::Removed) => Why::Removed,
-        Refusal::Invalid(Invalid::Unknown | Invalid::NotYours | Invalid::DuplicateRequest | Invalid::UpdateUnderWay) => Why::Unknown,
+        Refusal::Invalid(
+            Invalid::Unknown | Invalid::NotYours | Invalid::DuplicateRequest | Invalid::UpdateUnderWay,
+        ) => Why::Unknown,
     }
 }
 

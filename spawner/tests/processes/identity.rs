@@ -403,7 +403,7 @@ fn what_looks_into_an_app_as_its_user_cannot_be_traced_by_that_user() {
     let owner = wait_for("an errand to be caught as its user", || {
         let root = app.as_os_str().as_bytes().to_vec();
         let number = hatchery_protocol::link::AppNumber(crate::keeper::next());
-        keeper.send(&ToSpawner::Inspect { app: number, root, options: Box::default() });
+        keeper.send(&ToSpawner::Inspect { app: number, generation: 1, root, options: Box::default() });
         let mut caught = None;
         while !crate::keeper::readable(keeper.link(), std::time::Duration::ZERO) {
             let pid = std::fs::read_to_string(&children).unwrap().trim().to_owned();

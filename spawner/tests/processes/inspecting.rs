@@ -50,7 +50,7 @@ fn many_inspections_are_all_answered() {
     let mut wanted: BTreeSet<_> = (0..100).map(|_| AppNumber(next())).collect();
     for app in &wanted {
         let options = Box::new(AppOptions::default());
-        keeper.send(&ToSpawner::Inspect { app: *app, root: root.clone(), options });
+        keeper.send(&ToSpawner::Inspect { app: *app, generation: 1, root: root.clone(), options });
     }
     while !wanted.is_empty() {
         match keeper.receive().0 {
@@ -94,7 +94,7 @@ fn an_inspection_that_hangs_is_given_up_and_holds_up_no_other() {
         let asked: BTreeSet<_> = (0..50).map(|_| AppNumber(next())).collect();
         for number in &asked {
             let root = app.as_os_str().as_bytes().to_vec();
-            keeper.send(&ToSpawner::Inspect { app: *number, root, options: Box::default() });
+            keeper.send(&ToSpawner::Inspect { app: *number, generation: 1, root, options: Box::default() });
         }
         let children = format!("/proc/{0}/task/{0}/children", keeper.spawner.id());
         let child = wait_for("a child", || {

@@ -180,10 +180,10 @@ impl Keeper {
     pub(crate) fn inspect(&mut self, root: &Path, options: AppOptions) -> Result<LaunchPlan, SpawnReport> {
         let app = AppNumber(next());
         let root = root.as_os_str().as_bytes().to_vec();
-        self.send(&ToSpawner::Inspect { app, root, options: Box::new(options) });
+        self.send(&ToSpawner::Inspect { app, generation: 1, root, options: Box::new(options) });
         match self.receive().0 {
-            FromSpawner::Inspected { app: other, plan } if app == other => Ok(*plan),
-            FromSpawner::InspectFailed { app: other, report } if app == other => Err(*report),
+            FromSpawner::Inspected { app: other, plan, .. } if app == other => Ok(*plan),
+            FromSpawner::InspectFailed { app: other, report, .. } if app == other => Err(*report),
             other => panic!("{other:?}"),
         }
     }

@@ -2,9 +2,14 @@
 
 use crate::core::shell::State;
 use crate::core::translate;
-use hatchery_pool::{AppId, Exit, Notice, StopReason, Time, WorkerId};
+use hatchery_pool::{AppId, Exit, Notice, ReportId, RestartMode, StopReason, Time, WorkerId};
 
 impl State {
+    /// What a report says in one sentence, and what to do.
+    fn problem(&self, report: ReportId) -> String {
+        self.report(report).map_or_else(String::new, |report| format!("{} ({})", report.problem, report.remedy))
+    }
+
     pub(super) fn note(&self, now: Time, notice: &Notice) {
         let name = |app: &AppId| self.app_name(*app);
         match notice {
@@ -46,6 +51,39 @@ impl State {
             ),
             Notice::BreakerClosed { app } => {
                 tracing::info!(app = name(app), "not disabled any more: its failures are forgotten");
+            }
+            Notice::Restarting { app, generation, mode } => {
+                let how = match mode {
+                    RestartMode::Graceful => "new workers first, then the old ones drain",
+                    RestartMode::Kill => "old workers and their sessions end at once",
+                };
+                tracing::info!(app = name(app), generation = generation.0, "restarting: {how}");
+            }
+            Notice::Restarted { app, generation } => {
+                tracing::info!(
+                    app = name(app),
+                    generation = generation.0,
+                    "restarted: no older worker takes a request"
+                );
+            }
+            Notice::RestartFailed { app, generation, report } => tracing::error!(
+                app = name(app),
+                generation = generation.0,
+                "the restart failed, and what served before serves on: {}",
+                self.problem(*report)
+            ),
+            Notice::UpdateRefused { app, report } => {
+                tracing::error!(app = name(app), "the staged update is not taken: {}", self.problem(*report));
+            }
+            Notice::Updated { app } => {
+                tracing::info!(app = name(app), "updated; the version before is kept as its backup");
+            }
+            Notice::UpdateUndone { app } => tracing::error!(
+                app = name(app),
+                "the update is undone: the version before is back, and the one that did not start is kept as failed"
+            ),
+            Notice::SwapFailed { app, report } => {
+                tracing::error!(app = name(app), "an exchange of folders did not end well: {}", self.problem(*report));
             }
             Notice::Recycling { worker, why } => {
                 let (app, pid) = (self.app_of(*worker), self.pid(*worker));

@@ -7,7 +7,7 @@ use crate::effect::{Answer, Beyond, Disabling, EndReason, Invalid, Notice, Refus
 use crate::ids::{AppId, Request, SessionId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::roster;
-use crate::settings::{AppSettings, Wanted};
+use crate::settings::{AppSettings, Settings, Wanted};
 use crate::time::Time;
 use crate::timers::Timer;
 use std::num::NonZeroU32;
@@ -197,6 +197,14 @@ impl Pool {
         self.revoke(id, EndReason::Operator, now);
         self.stop_if_drained(worker, now);
         self.done(request);
+    }
+
+    /// The operator changed the configuration. What it says of single apps comes as `Added` and `Removed`.
+    pub(crate) fn reloaded(&mut self, settings: Settings) {
+        self.given = settings.clone();
+        self.settings = settings;
+        self.touch_all();
+        self.warn_of_min();
     }
 
     /// The operator's configuration is complete, and judged as a whole.

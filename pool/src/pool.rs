@@ -16,8 +16,6 @@ use crate::timers::{Timer, Timers};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The decisions of a pool. Events in, effects out; it does nothing by itself.
-///
-/// `Reloaded` changes nothing yet.
 #[derive(Debug)]
 pub struct Pool {
     pub(crate) settings: Settings,
@@ -130,8 +128,7 @@ impl Pool {
             Event::Staged { request, root } => self.update(request, &root, SwapStep::Take, now),
             Event::RolledBack { request, root } => self.update(request, &root, SwapStep::Back, now),
             Event::SwapDone { app, report } => self.swap_done(app, report, now),
-
-            Event::Reloaded { .. } => {}
+            Event::Reloaded { settings } => self.reloaded(*settings),
         }
         self.settle(now);
         std::mem::take(&mut self.effects)

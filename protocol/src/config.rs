@@ -101,6 +101,17 @@ pub struct PoolConfig {
     pub cgroup: Option<PathBuf>,
     /// The spawner executable; `None`: looked for beside the pool-server.
     pub spawner: Option<PathBuf>,
+    /// How this configuration can be read again; `None`: it can't.
+    pub source: Option<Source>,
+}
+
+/// What tells where a configuration came from: the pool-server executes itself with these arguments, and gets it
+/// on standard output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub arguments: Vec<Vec<u8>>,
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    pub directory: Vec<u8>,
 }
 
 impl Default for PoolConfig {
@@ -127,6 +138,7 @@ impl Default for PoolConfig {
             apps_under: Vec::new(),
             cgroup: None,
             spawner: None,
+            source: None,
         }
     }
 }

@@ -185,6 +185,8 @@ pub enum ToKeeper {
     Examine { worker: WorkerNumber },
     /// The plan's `dump_signal` to the worker's own process.
     Dump { worker: WorkerNumber },
+    /// Read the configuration again where it came from. Answered by `Reloaded`.
+    Reload,
 }
 
 impl Message for ToKeeper {
@@ -220,6 +222,8 @@ pub enum FromKeeper {
     Exited { worker: WorkerNumber, exit: Exit, out_of_memory: bool },
     /// The spawner was restarted.
     SpawnerRestarted { pid: i32 },
+    /// With the sealed memfd of the new configuration, unless there is a problem with it, which is one or more lines.
+    Reloaded { problem: Option<String> },
     /// Drain and go.
     Shutdown,
 }
@@ -229,6 +233,7 @@ impl Message for FromKeeper {
         match self {
             Self::Begin { admin, .. } => 2 + usize::from(*admin),
             Self::Spawner(message) => message.descriptors(),
+            Self::Reloaded { problem } => usize::from(problem.is_none()),
             _ => 0,
         }
     }
@@ -246,6 +251,8 @@ pub enum ToSpawner {
         /// The core's user.
         pool_user: Option<u32>,
     },
+    /// The configuration is another one from now on. With its sealed memfd.
+    Configure,
     /// `options` are what the core says of it; the spawner holds them against the configuration.
     Inspect {
         app: AppNumber,
@@ -293,7 +300,7 @@ pub enum ToSpawner {
 impl Message for ToSpawner {
     fn descriptors(&self) -> usize {
         match self {
-            Self::Begin { .. } => 1,
+            Self::Begin { .. } | Self::Configure => 1,
             Self::Spawn { listener, .. } => 2 + usize::from(*listener),
             _ => 0,
         }

@@ -176,6 +176,7 @@ fn valid(name: &str) -> Vec<Vec<u8>> {
                 listener: true,
             },
             ToSpawner::Find { worker: WorkerNumber(1), pid: 12, place: Place::Path(b"/run/s".to_vec()) },
+            ToSpawner::Configure,
             ToSpawner::Gone { worker: WorkerNumber(1) },
             ToSpawner::Examine { worker: WorkerNumber(1), pid: 12, mark: "0f.1.1".into() },
         ]),
@@ -256,6 +257,7 @@ fn to_keeper() -> Vec<ToKeeper> {
         ToKeeper::Kill { worker },
         ToKeeper::Examine { worker },
         ToKeeper::Dump { worker },
+        ToKeeper::Reload,
     ]
 }
 
@@ -272,6 +274,7 @@ fn from_keeper() -> Vec<FromKeeper> {
         begin,
         FromKeeper::Exited { worker: WorkerNumber(1), exit: Exit::Signal(9), out_of_memory: true },
         FromKeeper::SpawnerRestarted { pid: 10 },
+        FromKeeper::Reloaded { problem: None },
         FromKeeper::Shutdown,
     ];
     from_spawner().into_iter().map(FromKeeper::Spawner).chain(others).collect()

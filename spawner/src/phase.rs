@@ -23,6 +23,7 @@ impl Phase {
             ToSpawner::Begin { .. } => self == Self::Expectant,
             ToSpawner::Inspect { .. }
             | ToSpawner::Examine { .. }
+            | ToSpawner::Configure
             | ToSpawner::Look { .. }
             | ToSpawner::Swap { .. }
             | ToSpawner::Spawn { .. }
@@ -55,6 +56,7 @@ fn name(message: &ToSpawner) -> &'static str {
         ToSpawner::Begin { .. } => "Begin",
         ToSpawner::Inspect { .. } => "Inspect",
         ToSpawner::Examine { .. } => "Examine",
+        ToSpawner::Configure => "Configure",
         ToSpawner::Look { .. } => "Look",
         ToSpawner::Swap { .. } => "Swap",
         ToSpawner::Spawn { .. } => "Spawn",

@@ -217,7 +217,7 @@ impl Server {
                 let purpose = Purpose::Inspect { app, generation, root };
                 self.inspect(purpose, *options)?;
             }
-            ToSpawner::Look { .. } | ToSpawner::Swap { .. } => {}
+            ToSpawner::Configure | ToSpawner::Look { .. } | ToSpawner::Swap { .. } => {}
             ToSpawner::Examine { worker, pid, mark } => self.examine(worker, pid, mark)?,
             ToSpawner::Spawn { worker, mark, plan, notify, .. } => {
                 let user = plan.identity.as_ref().map_or_else(own_user, |identity| identity.uid);

@@ -144,5 +144,6 @@ pub(crate) fn pool_config(pool: PoolOptions, defaults: AppOptions, apps: Vec<App
         state_dir: pool.state_dir.map(PathBuf::from),
         cgroup: pool.cgroup.map(PathBuf::from),
         spawner: None,
+        source: None,
     })
 }

@@ -57,6 +57,7 @@ impl Book {
             | ToKeeper::Kill { worker }
             | ToKeeper::Examine { worker }
             | ToKeeper::Dump { worker } => (worker.0, true, ""),
+            ToKeeper::Reload => return Ok(()),
         };
         match (permitted, self.is_current(number)) {
             (true, true) => Ok(()),

@@ -154,6 +154,7 @@ impl Keeper {
                 self.book.inspecting.insert((app, generation));
                 self.spawner.tell(&ToSpawner::Inspect { app, generation, root, options }, Vec::new());
             }
+            ToKeeper::Reload => {}
             ToKeeper::Look { app, root } => {
                 self.book.looking.insert(app);
                 self.spawner.tell(&ToSpawner::Look { app, root }, Vec::new());

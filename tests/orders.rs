@@ -14,7 +14,7 @@ fn typed(front: &Front, text: &str) -> String {
     let mut stream = UnixStream::connect(front.admin()).expect("the admin socket");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
     stream.write_all(format!("{text}\n").as_bytes()).expect("it is read");
-    let lines = BufReader::new(stream).lines().map(|line| line.expect("a line"));
+    let mut lines = BufReader::new(stream).lines().map(|line| line.expect("a line"));
     lines.find(|line| !line.starts_with("  ")).expect("a last line")
 }
 

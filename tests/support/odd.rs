@@ -3,11 +3,15 @@
 use super::worker::{Request, Stream};
 use std::io::Write;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Connections that were accepted so far.
 pub static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// What the file `version` in the app's folder said when this worker started.
+pub static VERSION: OnceLock<String> = OnceLock::new();
 
 /// What follows an odd answer.
 pub enum Then {
@@ -59,6 +63,8 @@ pub fn answer(request: &Request, stream: &mut dyn Stream) -> Then {
                 std::thread::sleep(Duration::from_secs(600));
             }
         }
+        // Its version and the body, whatever happened to the folder since.
+        "/version" => Then::Text(format!("{} {}", VERSION.get().map_or("", String::as_str), request.body)),
         "/abort" => std::process::abort(),
         // What this process may do with a path.
         "/read" => Then::Text(std::fs::read_to_string(query).unwrap_or_else(|error| format!("refused: {error}"))),

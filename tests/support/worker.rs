@@ -23,6 +23,12 @@ pub trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 pub fn serve() {
+    let version = std::fs::read_to_string("version").unwrap_or_default();
+    if version.trim() == "broken" {
+        eprintln!("this version is broken");
+        std::process::exit(1);
+    }
+    let _ = odd::VERSION.set(version.trim().to_owned());
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     if let Some(line) = std::env::var_os("TEST_PRINT") {
         eprintln!("{}", line.display());
@@ -100,7 +106,7 @@ pub struct Request {
     pub path: String,
     pub query: String,
     pub headers: BTreeMap<String, String>,
-    body: String,
+    pub body: String,
     close: bool,
 }
 

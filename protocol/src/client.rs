@@ -113,6 +113,10 @@ pub enum ToPool {
         request: RequestId,
         pid: i32,
     },
+    /// The pool's configuration is read again where it came from.
+    Reload {
+        request: RequestId,
+    },
 }
 
 /// How old workers leave at a restart.

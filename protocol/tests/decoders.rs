@@ -218,6 +218,7 @@ fn to_pool() -> Vec<ToPool> {
         ToPool::Stop { request, root: b"/srv/shop".to_vec() },
         ToPool::Start { request, root: b"/srv/shop".to_vec() },
         ToPool::Retire { request, pid: 12 },
+        ToPool::Reload { request },
     ]
 }
 

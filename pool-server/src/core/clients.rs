@@ -148,6 +148,15 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
                 None => invalid(shell, client, request, &format!("no worker has the process id {pid}")),
             }
         }
+        ToPool::Reload { request } => {
+            let shell = shell.clone();
+            tokio::task::spawn_local(async move {
+                match shell.reload().await {
+                    Ok(()) => shell.state().send(client, &ToClient::Done { request }, None),
+                    Err(problem) => invalid(&shell, client, request, &problem),
+                }
+            });
+        }
     }
 }
 

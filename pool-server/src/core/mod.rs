@@ -12,6 +12,7 @@
 //! | `ready.rs` | whether it is ready: the harmless question, `READY=1` |
 //! | `output.rs` | what it prints |
 //! | `keeper.rs` | the link to the keeper |
+//! | `reload.rs` | another configuration from the keeper |
 //! | `outgoing.rs` | messages that wait for their receiver to have room |
 //! | `translate.rs` | the pool's words from and to the protocol's |
 //! | `status.rs`, `admin.rs` | the figures, and the line protocol that shows them |
@@ -27,6 +28,7 @@ mod log;
 mod outgoing;
 mod output;
 mod ready;
+mod reload;
 mod shell;
 mod status;
 mod translate;

@@ -47,6 +47,8 @@ pub(super) struct State {
     /// The upper half of the numbers given to keeper and spawner.
     pub(super) core: u32,
     pub(super) config: PoolConfig,
+    /// Core and apps are users of their own.
+    pub(super) privileged: bool,
     pub(super) keeper: Outgoing<ToKeeper>,
     pub(super) spawner_pid: i32,
     pub(super) clients: HashMap<ClientId, Outgoing<ToClient>>,
@@ -66,6 +68,8 @@ pub(super) struct State {
     /// Who waits for an answer to what was asked through the admin socket.
     asked: HashMap<u64, oneshot::Sender<Result<(), Refusal>>>,
     last_asked: u64,
+    /// Who waits for the configuration to be read again, in order.
+    pub(super) reloads: VecDeque<oneshot::Sender<Result<(), String>>>,
     /// The front end closed the door: no new clients.
     door_closed: bool,
 }
@@ -91,6 +95,7 @@ impl Shell {
             epoch: Instant::now(),
             core,
             config,
+            privileged,
             keeper: Outgoing::new(keeper),
             spawner_pid,
             clients: HashMap::new(),
@@ -106,6 +111,7 @@ impl Shell {
             missed: HashSet::new(),
             asked: HashMap::new(),
             last_asked: 0,
+            reloads: VecDeque::new(),
             door_closed: false,
         };
         Ok(Self(Rc::new(Inner {

@@ -10,9 +10,12 @@ use hatchery_protocol::status::Status;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-pub(crate) fn normalised(root: &Path) -> Result<Vec<u8>, GetError> {
-    root::name(root)
-        .map_err(|error| GetError::Invalid(format!("{}: the current folder is not known: {error}", root.display())))
+/// The name of the app at `root`.
+///
+/// # Errors
+/// One sentence: a relative path without a current folder.
+pub(crate) fn normalised(root: &Path) -> Result<Vec<u8>, String> {
+    root::name(root).map_err(|error| format!("{}: the current folder is not known: {error}", root.display()))
 }
 
 pub(crate) fn judge(reply: Reply<Parked>) -> Result<Granted<Parked>, GetError> {
@@ -38,6 +41,10 @@ fn spawn_failed(report: &OwnedFd) -> GetError {
 
 fn refused<T>(reply: Reply<Parked>) -> Result<T, CallError> {
     Err(match reply {
+        Reply::Refused(Refusal::SpawnFailed, Some(report)) => match memfd::read(&report) {
+            Ok(report) => CallError::SpawnFailed(Box::new(report)),
+            Err(error) => CallError::Unreadable(error.to_string()),
+        },
         Reply::Refused(refusal, _) => CallError::Refused(refusal),
         Reply::OutOfDescriptors => CallError::OutOfDescriptors,
         Reply::Gone(gone) => gone.into(),

@@ -1,6 +1,6 @@
 //! A client in a tokio program.
 
-use crate::answer::{self, normalised};
+use crate::answer;
 use crate::carry::{self, Plugged};
 use crate::door::{Door, DoorLink};
 use crate::error::{CallError, ConnectError, GetError};
@@ -9,7 +9,7 @@ use crate::machine::{Connection, Gone, Granted, Name, Reply};
 use crate::owner::Local;
 use crate::session::Session;
 use crate::stream::Stream;
-use hatchery_protocol::client::{RequestId, ToPool};
+use hatchery_protocol::client::{RequestId, RestartMode, ToPool};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::status::Status;
 use std::future::poll_fn;
@@ -129,6 +129,76 @@ impl Client {
     pub async fn set_max_idle(&self, max_idle: Duration) -> Result<(), CallError> {
         answer::done(self.shared.call(|request| ToPool::SetMaxIdleTime { request, max_idle }).await?)
     }
+
+    /// Begins the next generation of the app at `root`, and waits until it serves, or a newer one does. With
+    /// [`RestartMode::Graceful`] new workers are ready before old ones leave, and no session is lost; with
+    /// [`RestartMode::Kill`] old workers and their sessions end at once.
+    ///
+    /// # Errors
+    /// [`CallError::SpawnFailed`] with the report: the generation could not be started, and the old one serves on.
+    /// [`CallError::Refused`]: the pool knows no such app, or has stopped or disabled it, or is ending.
+    pub async fn restart(&self, root: impl AsRef<Path>, mode: RestartMode) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Restart { request, root, mode }).await?)
+    }
+
+    /// Registers the app at `root`, which stays until it is [removed](Client::remove), or gives other options to one
+    /// that is registered. Its workers take them over at its next restart, limits of the pool's own hold at once.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: options that make no sense, or go beyond what the operator of a privileged pool allows.
+    pub async fn add(&self, root: impl AsRef<Path>, options: &AppOptions) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        let options = Box::new(options.clone());
+        answer::done(self.shared.call(|request| ToPool::Add { request, root, options }).await?)
+    }
+
+    /// Forgets the app at `root`: its workers drain and leave. A later `get` may make it known again.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub async fn remove(&self, root: impl AsRef<Path>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Remove { request, root }).await?)
+    }
+
+    /// Stops the app at `root`: its workers drain and leave, and each `get` is refused with `Refusal::Stopped` until
+    /// it is [started](Client::start). It stays registered.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub async fn stop(&self, root: impl AsRef<Path>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Stop { request, root }).await?)
+    }
+
+    /// Lets the app at `root` be served again after [`Client::stop`]. Workers start when it is asked for.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub async fn start(&self, root: impl AsRef<Path>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Start { request, root }).await?)
+    }
+
+    /// Replaces the worker with this process id: it takes no new session, and leaves with its last one.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: no worker of the pool is that process.
+    pub async fn retire(&self, pid: i32) -> Result<(), CallError> {
+        answer::done(self.shared.call(|request| ToPool::Retire { request, pid }).await?)
+    }
+
+    /// Lets the pool read its configuration again where it came from ([`PoolConfig::source`]). What the operator
+    /// wrote there holds from then on, whoever asks; what can only be said at a start stays as it was.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] with `Refusal::Invalid`: what is wrong, one or more lines. Nothing has changed then.
+    ///
+    /// [`PoolConfig::source`]: crate::PoolConfig::source
+    pub async fn reload(&self) -> Result<(), CallError> {
+        answer::done(self.shared.call(|request| ToPool::Reload { request }).await?)
+    }
 }
 
 impl Shared {
@@ -136,7 +206,7 @@ impl Shared {
         if !self.line.owner.is_here() {
             return Err(GetError::Forked);
         }
-        let app_root = normalised(root)?;
+        let app_root = answer::normalised(root).map_err(GetError::Invalid)?;
         let options = Box::new(options);
         let mut question = self.ask(|request| ToPool::Get { request, app_root, options, key: None })?;
         let mut reconnected = None;
@@ -197,7 +267,7 @@ impl Shared {
         if !self.line.owner.is_here() {
             return Err(CallError::Forked);
         }
-        let mut question = self.ask(message).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        let mut question = self.ask(message).map_err(|error| CallError::Invalid(error.to_string()))?;
         Ok(question.answer().await.0)
     }
 

@@ -240,13 +240,20 @@ impl From<Gone> for GetError {
     }
 }
 
-/// Why a question to the pool has no answer.
+/// Why the pool did not do what it was asked, or gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
     /// The pool's reason.
     #[error(transparent)]
     Refused(Refusal),
+    /// The next generation could not be started: what was tried, what went wrong, what it printed. The present one
+    /// serves on.
+    #[error("the application could not be started: {}", .0.problem)]
+    SpawnFailed(Box<SpawnReport>),
+    /// What was asked can't be meant.
+    #[error("{0}")]
+    Invalid(String),
     /// The pool has ended, or ended the channel.
     #[error("the pool is gone: {0}")]
     PoolGone(String),

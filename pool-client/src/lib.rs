@@ -71,8 +71,8 @@ pub use server::PoolServer;
 pub use session::{ReuniteError, Session, SessionRead, SessionWrite};
 pub use ticket::Ticket;
 
-pub use hatchery_protocol::client::{Ended, SessionId, SessionProtocol, Transport};
-pub use hatchery_protocol::config::{Admin, AppConfig, LogConfig, LogFormat, PoolConfig};
+pub use hatchery_protocol::client::{Ended, RestartMode, SessionId, SessionProtocol, Transport};
+pub use hatchery_protocol::config::{Admin, AppConfig, LogConfig, LogFormat, PoolConfig, Source};
 pub use hatchery_protocol::options::{AppOptions, Start};
 pub use hatchery_protocol::refusal::{Refusal, Scope};
 pub use hatchery_protocol::report::{Exit, SpawnReport, SpawnStep};

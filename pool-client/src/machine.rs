@@ -429,7 +429,17 @@ impl<C> Machine<C> {
 fn wants_done(message: &ToPool) -> bool {
     matches!(
         message,
-        ToPool::Clear { .. } | ToPool::SetMax { .. } | ToPool::SetMaxPerApp { .. } | ToPool::SetMaxIdleTime { .. }
+        ToPool::Clear { .. }
+            | ToPool::SetMax { .. }
+            | ToPool::SetMaxPerApp { .. }
+            | ToPool::SetMaxIdleTime { .. }
+            | ToPool::Restart { .. }
+            | ToPool::Add { .. }
+            | ToPool::Remove { .. }
+            | ToPool::Stop { .. }
+            | ToPool::Start { .. }
+            | ToPool::Retire { .. }
+            | ToPool::Reload { .. }
     )
 }
 

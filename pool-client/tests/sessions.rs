@@ -2,7 +2,10 @@
 
 mod support;
 
-use hatchery_pool_client::{Client, Ended, GetError, PoolServer, Refusal, Session, SessionId, SpawnReport, SpawnStep};
+use hatchery_pool_client::{
+    AppOptions, CallError, Client, Ended, GetError, PoolServer, Refusal, RestartMode, Session, SessionId, SpawnReport,
+    SpawnStep,
+};
 use hatchery_protocol::client::{How, ToClient, ToPool};
 use hatchery_protocol::memfd;
 use std::future::Future;
@@ -712,4 +715,100 @@ fn handles_may_go_from_task_to_task() {
         assert_send(server.connect());
         assert_send(server.gone());
     }
+}
+
+/// What the pool says to each verb of the operator's: yes, unless it is about `/srv/none`.
+fn rule(core: &mut FakeCore, questions: usize) -> Vec<ToPool> {
+    let mut seen = Vec::new();
+    for _ in 0..questions {
+        let question = core.expect();
+        let (request, unknown) = match &question {
+            ToPool::Restart { request, root, .. }
+            | ToPool::Add { request, root, .. }
+            | ToPool::Remove { request, root }
+            | ToPool::Stop { request, root }
+            | ToPool::Start { request, root } => (*request, root == b"/srv/none"),
+            ToPool::Retire { request, pid } => (*request, *pid == 0),
+            ToPool::Reload { request } => (*request, false),
+            other => panic!("{other:?}"),
+        };
+        let refusal = Refusal::Invalid("no such application, worker or session".into());
+        core.say(&if unknown { ToClient::Refused { request, refusal } } else { ToClient::Done { request } });
+        seen.push(question);
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verbs_name_an_app_by_its_normalised_root_and_are_done_or_refused() {
+    let mut bench = bench().await;
+    let Bench { core, client, .. } = &mut bench;
+    let options = AppOptions { min: Some(2), ..AppOptions::default() };
+    let calls = async {
+        client.add("/srv//shop/", &options).await.unwrap();
+        client.restart("/srv/./shop", RestartMode::Graceful).await.unwrap();
+        client.restart("/srv/shop", RestartMode::Kill).await.unwrap();
+        client.stop("/srv/shop").await.unwrap();
+        client.start("/srv/shop").await.unwrap();
+        client.retire(4711).await.unwrap();
+        client.reload().await.unwrap();
+        client.remove("/srv/shop").await.unwrap();
+        (client.restart("/srv/none", RestartMode::Graceful).await, client.retire(0).await)
+    };
+    let ((restart, retire), seen) = with_core(core, calls, |core| rule(core, 10)).await;
+    for refused in [restart, retire] {
+        assert!(matches!(refused, Err(CallError::Refused(Refusal::Invalid(_)))), "{refused:?}");
+    }
+    let about_shop = |question: &ToPool| match question {
+        ToPool::Restart { root, .. }
+        | ToPool::Add { root, .. }
+        | ToPool::Remove { root, .. }
+        | ToPool::Stop { root, .. }
+        | ToPool::Start { root, .. } => root == b"/srv/shop",
+        _ => true,
+    };
+    assert!(seen[..8].iter().all(about_shop), "{seen:?}");
+    assert!(matches!(&seen[0], ToPool::Add { options: sent, .. } if **sent == options));
+    assert!(matches!(&seen[2], ToPool::Restart { mode: RestartMode::Kill, .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_restart_comes_with_its_report() {
+    let mut bench = bench().await;
+    let report = SpawnReport {
+        root: "/srv/shop".into(),
+        step: SpawnStep::Ready,
+        problem: "the new version exits at once".into(),
+        remedy: "read its output".into(),
+        output: "SyntaxError".into(),
+        exit: None,
+    };
+    let sent = report.clone();
+    let restart = bench.client.restart("/srv/shop", RestartMode::Graceful);
+    let (restarted, ()) = with_core(&mut bench.core, restart, move |core| {
+        let ToPool::Restart { request, .. } = core.expect() else { panic!("no restart") };
+        let payload = memfd::write(&sent).unwrap();
+        let refused = ToClient::Refused { request, refusal: Refusal::SpawnFailed };
+        core.channel.send_with(&refused, &[payload.as_fd()]).unwrap();
+    })
+    .await;
+    let error = restarted.unwrap_err();
+    assert!(error.to_string().contains("the new version exits at once") && !error.is_retryable(), "{error}");
+    assert!(matches!(error, CallError::SpawnFailed(got) if *got == report));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_a_core_left_unanswered_is_asked_of_the_next() {
+    let Bench { server: _server, mut pool, mut core, client } = bench().await;
+    let restarting = tokio::spawn(async move { client.restart("/srv/shop", RestartMode::Graceful).await });
+    let answering = thread::spawn(move || {
+        assert!(matches!(core.expect(), ToPool::Restart { .. }));
+        drop(core);
+        let mut next = pool.accept();
+        let ToPool::Restart { request, .. } = next.expect() else { panic!("no restart") };
+        next.say(&ToClient::Done { request });
+        (pool, next)
+    });
+    soon(restarting).await.unwrap().unwrap();
+    answering.join().unwrap();
 }

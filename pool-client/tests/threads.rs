@@ -3,8 +3,11 @@
 mod support;
 
 use hatchery_pool_client::blocking::{Client, Session};
-use hatchery_pool_client::{Ended, GetError, PoolServer, Refusal, SessionId};
+use hatchery_pool_client::{
+    AppOptions, CallError, Ended, GetError, PoolServer, Refusal, RestartMode, SessionId, SpawnReport, SpawnStep,
+};
 use hatchery_protocol::client::{How, ToClient, ToPool};
+use hatchery_protocol::memfd;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -262,4 +265,44 @@ fn a_socket_taken_out_blocks_and_is_kept_by_its_ticket() {
     ticket.keep(stream.into()).unwrap();
     bench.core.expect_close(1, How::Kept);
     assert!(!support::ready(worker.as_fd(), Duration::from_millis(20)));
+}
+
+#[test]
+fn verbs_go_through_and_a_failed_restart_comes_with_its_report() {
+    let Bench { server: _server, pool: _pool, mut core, client } = bench();
+    let calling = thread::spawn(move || {
+        client.add("/srv/shop", &AppOptions::default()).unwrap();
+        client.stop("/srv/shop").unwrap();
+        client.start("/srv/shop").unwrap();
+        client.retire(1).unwrap();
+        client.reload().unwrap();
+        client.remove("/srv/shop").unwrap();
+        client.restart("/srv/shop", RestartMode::Kill)
+    });
+    for _ in 0..6 {
+        let (ToPool::Add { request, .. }
+        | ToPool::Stop { request, .. }
+        | ToPool::Start { request, .. }
+        | ToPool::Retire { request, .. }
+        | ToPool::Reload { request }
+        | ToPool::Remove { request, .. }) = core.expect()
+        else {
+            panic!("another question")
+        };
+        core.say(&ToClient::Done { request });
+    }
+    let ToPool::Restart { request, mode: RestartMode::Kill, .. } = core.expect() else { panic!("no restart") };
+    let report = SpawnReport {
+        root: "/srv/shop".into(),
+        step: SpawnStep::Execute,
+        problem: "it does not start".into(),
+        remedy: String::new(),
+        output: String::new(),
+        exit: None,
+    };
+    let payload = memfd::write(&report).unwrap();
+    let refused = ToClient::Refused { request, refusal: Refusal::SpawnFailed };
+    core.channel.send_with(&refused, &[payload.as_fd()]).unwrap();
+    let restarted = calling.join().unwrap();
+    assert!(matches!(restarted, Err(CallError::SpawnFailed(got)) if *got == report));
 }

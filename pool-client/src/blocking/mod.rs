@@ -13,7 +13,7 @@ use crate::error::{CallError, ConnectError, GetError};
 use crate::line::{Books, Line, Parked, Turn};
 use crate::machine::{Connection, Gone, Granted, Name, Reply};
 use crate::server::wait_for;
-use hatchery_protocol::client::{RequestId, ToPool};
+use hatchery_protocol::client::{RequestId, RestartMode, ToPool};
 use hatchery_protocol::codec::MAX_PACKET;
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::packet;
@@ -135,6 +135,76 @@ impl Client {
     pub fn set_max_idle(&self, max_idle: Duration) -> Result<(), CallError> {
         answer::done(self.shared.call(|request| ToPool::SetMaxIdleTime { request, max_idle })?)
     }
+
+    /// Begins the next generation of the app at `root`, and waits until it serves, or a newer one does. With
+    /// [`RestartMode::Graceful`] new workers are ready before old ones leave, and no session is lost; with
+    /// [`RestartMode::Kill`] old workers and their sessions end at once.
+    ///
+    /// # Errors
+    /// [`CallError::SpawnFailed`] with the report: the generation could not be started, and the old one serves on.
+    /// [`CallError::Refused`]: the pool knows no such app, or has stopped or disabled it, or is ending.
+    pub fn restart(&self, root: impl AsRef<Path>, mode: RestartMode) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Restart { request, root, mode })?)
+    }
+
+    /// Registers the app at `root`, which stays until it is [removed](Client::remove), or gives other options to one
+    /// that is registered. Its workers take them over at its next restart, limits of the pool's own hold at once.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: options that make no sense, or go beyond what the operator of a privileged pool allows.
+    pub fn add(&self, root: impl AsRef<Path>, options: &AppOptions) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        let options = Box::new(options.clone());
+        answer::done(self.shared.call(|request| ToPool::Add { request, root, options })?)
+    }
+
+    /// Forgets the app at `root`: its workers drain and leave. A later `get` may make it known again.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub fn remove(&self, root: impl AsRef<Path>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Remove { request, root })?)
+    }
+
+    /// Stops the app at `root`: its workers drain and leave, and each `get` is refused with `Refusal::Stopped` until
+    /// it is [started](Client::start). It stays registered.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub fn stop(&self, root: impl AsRef<Path>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Stop { request, root })?)
+    }
+
+    /// Lets the app at `root` be served again after [`Client::stop`]. Workers start when it is asked for.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub fn start(&self, root: impl AsRef<Path>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Start { request, root })?)
+    }
+
+    /// Replaces the worker with this process id: it takes no new session, and leaves with its last one.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: no worker of the pool is that process.
+    pub fn retire(&self, pid: i32) -> Result<(), CallError> {
+        answer::done(self.shared.call(|request| ToPool::Retire { request, pid })?)
+    }
+
+    /// Lets the pool read its configuration again where it came from ([`PoolConfig::source`]). What the operator
+    /// wrote there holds from then on, whoever asks; what can only be said at a start stays as it was.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] with `Refusal::Invalid`: what is wrong, one or more lines. Nothing has changed then.
+    ///
+    /// [`PoolConfig::source`]: crate::PoolConfig::source
+    pub fn reload(&self) -> Result<(), CallError> {
+        answer::done(self.shared.call(|request| ToPool::Reload { request })?)
+    }
 }
 
 impl Shared {
@@ -142,7 +212,7 @@ impl Shared {
         if !self.line.owner.is_here() {
             return Err(GetError::Forked);
         }
-        let app_root = answer::normalised(root)?;
+        let app_root = answer::normalised(root).map_err(GetError::Invalid)?;
         let options = Box::new(options);
         let mut request = self.ask(|request| ToPool::Get { request, app_root, options, key: None })?;
         let mut reconnected: Option<Name> = None;
@@ -197,7 +267,7 @@ impl Shared {
         if !self.line.owner.is_here() {
             return Err(CallError::Forked);
         }
-        let request = self.ask(message).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        let request = self.ask(message).map_err(|error| CallError::Invalid(error.to_string()))?;
         Ok(self.answer(request).0)
     }
 

@@ -112,6 +112,9 @@ pub struct Source {
     pub arguments: Vec<Vec<u8>>,
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     pub directory: Vec<u8>,
+    /// What it is read from, as absolute paths. A privileged pool reads it again only if nobody but root can change
+    /// these files or put others in their place.
+    pub files: Vec<Vec<u8>>,
 }
 
 impl Default for PoolConfig {

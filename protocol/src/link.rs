@@ -223,7 +223,9 @@ pub enum FromKeeper {
     /// The spawner was restarted.
     SpawnerRestarted { pid: i32 },
     /// With the sealed memfd of the new configuration, unless there is a problem with it, which is one or more lines.
-    Reloaded { problem: Option<String> },
+    /// `kept`: keys with another value now, which needs a new start; in the memfd they are as they were. Also said
+    /// without a `Reload` of this core's.
+    Reloaded { problem: Option<String>, kept: Vec<String> },
     /// Drain and go.
     Shutdown,
 }
@@ -233,7 +235,7 @@ impl Message for FromKeeper {
         match self {
             Self::Begin { admin, .. } => 2 + usize::from(*admin),
             Self::Spawner(message) => message.descriptors(),
-            Self::Reloaded { problem } => usize::from(problem.is_none()),
+            Self::Reloaded { problem, .. } => usize::from(problem.is_none()),
             _ => 0,
         }
     }

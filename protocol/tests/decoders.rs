@@ -275,7 +275,7 @@ fn from_keeper() -> Vec<FromKeeper> {
         begin,
         FromKeeper::Exited { worker: WorkerNumber(1), exit: Exit::Signal(9), out_of_memory: true },
         FromKeeper::SpawnerRestarted { pid: 10 },
-        FromKeeper::Reloaded { problem: None },
+        FromKeeper::Reloaded { problem: None, kept: vec!["log_file".into()] },
         FromKeeper::Shutdown,
     ];
     from_spawner().into_iter().map(FromKeeper::Spawner).chain(others).collect()

@@ -14,7 +14,7 @@ pub(super) async fn listen(shell: Shell, mut link: Receiver<FromKeeper>) {
             }
             Ok((FromKeeper::SpawnerRestarted { pid }, _)) => shell.set_spawner_pid(pid),
             Ok((FromKeeper::Shutdown, _)) => shell.shut_down(),
-            Ok((FromKeeper::Reloaded { problem }, descriptors)) => shell.reloaded(problem, descriptors),
+            Ok((FromKeeper::Reloaded { problem, kept }, descriptors)) => shell.reloaded(problem, &kept, descriptors),
             Ok((FromKeeper::Begin { .. }, _)) => break "it began twice".to_owned(),
             Err(error) => break error.to_string(),
         }

@@ -25,16 +25,20 @@ impl Shell {
         answer.await.unwrap_or_else(|_| Err("the pool is ending".into()))
     }
 
-    /// The keeper's answer.
-    pub(super) fn reloaded(&self, problem: Option<String>, descriptors: Vec<OwnedFd>) {
+    /// The keeper's answer. `kept`: keys whose new value needs a new start.
+    pub(super) fn reloaded(&self, problem: Option<String>, kept: &[String], descriptors: Vec<OwnedFd>) {
         let outcome = match (problem, descriptors.first()) {
             (Some(problem), _) => Err(problem),
             (None, Some(memfd)) => memfd::read(memfd).map_err(|error| error.to_string()),
             (None, None) => Err("the keeper gave no configuration".into()),
         };
         let outcome = outcome.map(|config| self.configure_anew(config));
-        if let Err(problem) = &outcome {
-            tracing::warn!("the configuration stays as it was: {problem}");
+        match &outcome {
+            Err(problem) => tracing::warn!("the configuration stays as it was: {problem}"),
+            Ok(()) if !kept.is_empty() => {
+                tracing::warn!("{} can't change while the pool runs: the new value needs a new start", kept.join(", "));
+            }
+            Ok(()) => {}
         }
         let waiting = self.state().reloads.pop_front();
         if let Some(waiting) = waiting {

@@ -3,7 +3,7 @@
 
 use hatchery_pool::{
     Answer, Beyond, Close, ConnectFailure, Disabling, Effect, EndReason, Event, Exit, Failure, Gate, Invalid, Notice,
-    Refusal, StopReason,
+    Refusal, RestartMode, StopReason, SwapStep,
 };
 use std::collections::BTreeMap;
 
@@ -56,14 +56,18 @@ kinds!(event: Event {
     "Pinged alive": Event::Pinged { alive: true, .. },
     "Pinged dead": Event::Pinged { alive: false, .. },
     "FilesChanged": Event::FilesChanged { .. },
-    "SwapDone": Event::SwapDone { .. },
+    "Staged": Event::Staged { .. },
+    "RolledBack": Event::RolledBack { .. },
+    "SwapDone": Event::SwapDone { report: None, .. },
+    "SwapDone failed": Event::SwapDone { report: Some(_), .. },
     "Clear": Event::Clear { .. },
     "SetMax": Event::SetMax { .. },
     "SetMaxPerApp": Event::SetMaxPerApp { .. },
     "SetMaxIdleTime": Event::SetMaxIdleTime { .. },
     "Added": Event::Added { .. },
     "Removed": Event::Removed { .. },
-    "Restart": Event::Restart { .. },
+    "Restart Graceful": Event::Restart { mode: RestartMode::Graceful, .. },
+    "Restart Kill": Event::Restart { mode: RestartMode::Kill, .. },
     "StopApp": Event::StopApp { .. },
     "StartApp": Event::StartApp { .. },
     "Disable": Event::Disable { .. },
@@ -97,8 +101,12 @@ kinds!(effect: Effect {
     "Record": Effect::Record(_),
     "Preload" later: Effect::Preload { .. },
     "DropPreloader" later: Effect::DropPreloader { .. },
-    "Swap" later: Effect::Swap { .. },
+    "Swap Take": Effect::Swap { step: SwapStep::Take, .. },
+    "Swap Back": Effect::Swap { step: SwapStep::Back, .. },
+    "Swap Keep": Effect::Swap { step: SwapStep::Keep, .. },
+    "Swap Undo": Effect::Swap { step: SwapStep::Undo, .. },
     "Forget": Effect::Forget { .. },
+    "ForgetPlan": Effect::ForgetPlan { .. },
     "Notice": Effect::Notice(_),
     "Ended": Effect::Ended,
 });
@@ -120,6 +128,7 @@ kinds!(refusal: Refusal {
     "Invalid DuplicateRequest": Refusal::Invalid(Invalid::DuplicateRequest),
     "Invalid Unknown": Refusal::Invalid(Invalid::Unknown),
     "Invalid NotYours": Refusal::Invalid(Invalid::NotYours),
+    "Invalid UpdateUnderWay": Refusal::Invalid(Invalid::UpdateUnderWay),
 });
 
 kinds!(end: EndReason {
@@ -130,7 +139,7 @@ kinds!(end: EndReason {
     "DrainTimedOut": EndReason::DrainTimedOut,
     "LingerTimedOut": EndReason::LingerTimedOut,
     "RequestTimedOut": EndReason::RequestTimedOut,
-    "Restarted" later: EndReason::Restarted,
+    "Restarted": EndReason::Restarted,
     "Operator": EndReason::Operator,
     "Cancelled" later: EndReason::Cancelled,
     "PoolEnding": EndReason::PoolEnding,
@@ -155,7 +164,7 @@ kinds!(stop: StopReason {
     "RequestTimedOut": StopReason::RequestTimedOut,
     "PingFailed": StopReason::PingFailed,
     "BreakerOpened": StopReason::BreakerOpened,
-    "OldGeneration" later: StopReason::OldGeneration,
+    "OldGeneration": StopReason::OldGeneration,
     "Retired": StopReason::Retired,
     "AppStopped": StopReason::AppStopped,
     "AppRemoved": StopReason::AppRemoved,
@@ -173,7 +182,8 @@ kinds!(gate: Gate {
     // Nobody waits for such an app, and nobody waits in such a pool: they are refused at once.
     "Disabled" later: Gate::Disabled,
     "Stopped" later: Gate::Stopped,
-    "Swapping" later: Gate::Swapping,
+    "Rolling": Gate::Rolling,
+    "Swapping": Gate::Swapping,
     "Ending" later: Gate::Ending,
 });
 
@@ -188,6 +198,13 @@ kinds!(notice: Notice {
     "MoreAppsThanMax": Notice::MoreAppsThanMax { .. },
     "BreakerOpened": Notice::BreakerOpened { .. },
     "BreakerClosed": Notice::BreakerClosed { .. },
+    "Restarting": Notice::Restarting { .. },
+    "Restarted": Notice::Restarted { .. },
+    "RestartFailed": Notice::RestartFailed { .. },
+    "UpdateRefused": Notice::UpdateRefused { .. },
+    "Updated": Notice::Updated { .. },
+    "UpdateUndone": Notice::UpdateUndone { .. },
+    "SwapFailed": Notice::SwapFailed { .. },
     "Recycling": Notice::Recycling { .. },
     "RecyclingPaused": Notice::RecyclingPaused { .. },
     "PingMissed": Notice::PingMissed { .. },

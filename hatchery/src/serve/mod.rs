@@ -21,7 +21,7 @@ mod limits;
 pub(crate) mod listen;
 mod logging;
 pub(crate) mod pages;
-mod plan;
+pub(crate) mod plan;
 mod pool;
 mod rights;
 pub(crate) mod router;

@@ -112,7 +112,8 @@ fn an_application_wins_over_an_option_an_option_over_a_variable_and_a_variable_o
                 command.env("HATCHERY_MAX", "3").env("HATCHERY_ENVIRONMENT", "of-the-variable");
                 // A switch, and a list.
                 command.env("HATCHERY_NO_NEW_PRIVS", "1").env("HATCHERY_REQUIRED", "no_new_privs,nice");
-                command.env("HATCHERY_NICE", "5");
+                // Whoever runs this may be nice already, and nobody may become less so.
+                command.env("HATCHERY_NICE", "19");
             }
             if option {
                 command.args(["--max", "4", "-e", "of-the-option"]);

@@ -9,6 +9,8 @@
 //! | `serve.rs` | the loop: what comes from the core, the spawner and the kernel |
 //! | `permitted.rs` | what core and spawner may say, and when |
 //! | `workers.rs` | every worker process: its parent, killer and reaper |
+//! | `reload.rs` | another configuration, while the pool runs |
+//! | `exposure.rs` | whether a file is root's alone to change |
 //! | `marks.rs` | whose a process is that somebody left |
 //! | `cgroup.rs` | the control group that a worker may be alone in |
 //! | `roles.rs` | starting core and spawner |
@@ -17,10 +19,12 @@
 
 mod cgroup;
 mod errand;
+mod exposure;
 mod link;
 mod marks;
 mod output_folder;
 mod permitted;
+mod reload;
 mod roles;
 mod serve;
 mod signals;

@@ -33,7 +33,7 @@ impl Book {
     /// | --- | --- |
     /// | `Inspect` | no inspection of that generation is open |
     /// | `Look`, `Swap` | none of that app is open |
-    /// | `Forget` | always |
+    /// | `Forget`, `Reload` | always |
     /// | `Spawn` | the generation was inspected, the worker's number is new |
     /// | `Find`, `Terminate`, `Kill`, `Examine`, `Dump` | always: a worker that isn't known has just ended |
     pub(super) fn core_may(&self, message: &ToKeeper) -> Result<(), &'static str> {

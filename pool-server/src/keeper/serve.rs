@@ -2,6 +2,7 @@
 
 use super::cgroup::Cgroup;
 use super::permitted::Book;
+use super::reload::{self, Outcome, Reloads};
 use super::roles::{self, Deaths, RESTARTS, Role};
 use super::signals::Signals;
 use super::workers::{self, Ended, Process};
@@ -10,8 +11,8 @@ use crate::place::{AdminSocket, RuntimeFolder};
 use crate::privileges::Ids;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::link::{FromKeeper, FromSpawner, ToKeeper, ToSpawner};
-use hatchery_protocol::mark;
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
+use hatchery_protocol::{mark, memfd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,10 +31,11 @@ const SPAWNER_LEAVES: Duration = Duration::from_secs(1);
 /// What everything has to be gone, once the keeper ends.
 const ENDING: Duration = Duration::from_secs(5);
 
-/// What stays the same for all the keeper's time.
+/// What stays the same for all the keeper's time, but for the configuration, which may be read again.
 pub(super) struct Given {
     pub(super) roles: Roles,
     pub(super) config: PoolConfig,
+    /// The same, sealed.
     pub(super) memfd: OwnedFd,
     pub(super) door: OwnedFd,
     pub(super) pool: String,
@@ -53,6 +55,7 @@ pub(super) struct Keeper {
     spawner_deaths: Deaths,
     book: Book,
     signals: Signals,
+    reloads: Reloads,
     /// Sweeps still to come.
     sweeps: u32,
     /// TERM came; the core has until then.
@@ -80,6 +83,7 @@ impl Keeper {
             spawner_deaths: Deaths::default(),
             book: Book::default(),
             signals,
+            reloads: Reloads::default(),
             sweeps: 0,
             leave_by: None,
         };
@@ -112,9 +116,11 @@ impl Keeper {
         }
         self.hear_core();
         self.hear_spawner();
+        // Before anything that has ended is reaped.
+        self.read_configuration();
         self.reap()?;
         if self.sweeps > 0 {
-            let found = self.book.workers.sweep(&self.given.pool, &[self.core.pid, self.spawner.pid], false);
+            let found = self.book.workers.sweep(&self.given.pool, &self.known(), false);
             self.sweeps = if found { self.sweeps.max(2) } else { self.sweeps } - 1;
         }
         if self.leave_by.is_some_and(|by| by <= Instant::now()) {
@@ -126,10 +132,13 @@ impl Keeper {
     fn wait(&mut self) {
         let sweep = (self.sweeps > 0).then_some(SWEEP_AGAIN);
         let leave = self.leave_by.map(|by| by.saturating_duration_since(Instant::now()));
-        let timeout = sweep.into_iter().chain(leave).min().and_then(|timeout| Timespec::try_from(timeout).ok());
+        let read = self.reloads.due().map(|by| by.saturating_duration_since(Instant::now()));
+        let timeout =
+            sweep.into_iter().chain(leave).chain(read).min().and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut sources = vec![PollFd::new(&self.signals.pipe, PollFlags::IN)];
         sources.extend(self.core.poll());
         sources.extend(self.spawner.poll());
+        sources.extend(self.reloads.poll());
         match poll(&mut sources, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             // Nothing to be done but to try again; a busy loop would be worse than a slow one.
@@ -154,7 +163,7 @@ impl Keeper {
                 self.book.inspecting.insert((app, generation));
                 self.spawner.tell(&ToSpawner::Inspect { app, generation, root, options }, Vec::new());
             }
-            ToKeeper::Reload => {}
+            ToKeeper::Reload => self.reloads.ask(),
             ToKeeper::Look { app, root } => {
                 self.book.looking.insert(app);
                 self.spawner.tell(&ToSpawner::Look { app, root }, Vec::new());
@@ -216,6 +225,37 @@ impl Keeper {
         };
         self.core.tell(&begin, descriptors.map_err(|error| format!("descriptors for the core: {error}"))?);
         Ok(())
+    }
+
+    // ── the configuration ────────────────────────────────────────────────────────────────────────
+
+    /// Passes on what was read again, to the spawner first: the core acts upon it.
+    fn read_configuration(&mut self) {
+        let begin = |given: &Given| reload::begin(given.config.source.as_ref(), &given.pool);
+        while let Some(Outcome { answers, config }) = self.reloads.turn(|| begin(&self.given)) {
+            let taken = config.and_then(|config| self.take_over(config));
+            for _ in 0..answers {
+                let (problem, kept, memfd) = match &taken {
+                    Ok(kept) => match self.given.memfd.try_clone() {
+                        Ok(memfd) => (None, kept.clone(), vec![memfd]),
+                        Err(error) => (Some(format!("descriptors for the core: {error}")), Vec::new(), Vec::new()),
+                    },
+                    Err(problem) => (Some(problem.clone()), Vec::new(), Vec::new()),
+                };
+                self.core.tell(&FromKeeper::Reloaded { problem, kept }, memfd);
+            }
+        }
+    }
+
+    /// What holds from now on. Returns the keys that stay as they were.
+    fn take_over(&mut self, config: PoolConfig) -> Result<Vec<String>, String> {
+        let (config, kept) = reload::merge(config, &self.given.config)?;
+        let memfd = memfd::write(&config).map_err(|error| error.to_string())?;
+        let copy = memfd.try_clone().map_err(|error| format!("descriptors for the spawner: {error}"))?;
+        self.given.config = config;
+        self.given.memfd = memfd;
+        self.spawner.tell(&ToSpawner::Configure, vec![copy]);
+        Ok(kept)
     }
 
     // ── the spawner ──────────────────────────────────────────────────────────────────────────────
@@ -356,11 +396,15 @@ impl Keeper {
         if workers::has_ended(self.core.pid) {
             self.core_ended()?;
         }
-        if !self.book.workers.any_asked() {
-            // Else one of them may be a worker whose name is still to come.
+        self.reap_unknown();
+        Ok(())
+    }
+
+    fn reap_unknown(&self) {
+        // Else one of them may be a worker whose name is still to come, or have read a configuration.
+        if !self.book.workers.any_asked() && self.reloads.pid().is_none() {
             workers::reap_unknown();
         }
-        Ok(())
     }
 
     fn restart_spawner(&mut self) -> Result<(), End> {
@@ -384,14 +428,21 @@ impl Keeper {
     /// What a dead spawner was just making has not executed anything yet, and would look like the next one's. What
     /// executes all the same carries a mark then, by which later sweeps find it.
     fn end_unborn(&self) {
-        let known = [self.core.pid, self.spawner.pid];
+        let known = self.known();
         for _ in 0..SWEEPS_AFTER_SPAWNER {
             if !self.book.workers.sweep(&self.given.pool, &known, true) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
-            workers::reap_unknown();
+            if self.reloads.pid().is_none() {
+                workers::reap_unknown();
+            }
         }
+    }
+
+    /// Children that are no workers.
+    fn known(&self) -> Vec<i32> {
+        [self.core.pid, self.spawner.pid].into_iter().chain(self.reloads.pid()).collect()
     }
 
     fn core_ended(&mut self) -> Result<(), End> {
@@ -406,6 +457,7 @@ impl Keeper {
         // Nobody holds the connections to them any more.
         self.book.workers.kill_all();
         self.book.plans.clear();
+        self.reloads.cancel();
         self.core = roles::start_core(self.given.roles, &self.given.pool).map_err(End::Failed)?;
         self.begin_core().map_err(End::Failed)
     }

@@ -164,7 +164,11 @@ fn sentence(error: PlaceError) -> String {
     error.to_string()
 }
 
-fn check(config: &PoolConfig) -> Result<(), String> {
+/// Whether a pool can run with it.
+///
+/// # Errors
+/// One sentence.
+pub(super) fn check(config: &PoolConfig) -> Result<(), String> {
     if config.max == 0 {
         return Err("max is 0: a pool needs at least 1 worker process".into());
     }

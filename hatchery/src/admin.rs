@@ -1,59 +1,84 @@
 //! Questions to a live pool, over its admin socket: a line each way, or several lines back.
 
-use crate::admin_place;
-use crate::cli::{AdminAt, Disable, Enable, Retire};
 use crate::{complain, print};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How long a pool may take to say something.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a pool may take to say something that it need not wait for itself.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// More than any pool has to say.
 const LONGEST_ANSWER: u64 = 64 << 20;
-const APP: &str = "an application";
 /// The pool takes no longer line.
 const LONGEST_QUESTION: usize = 4095;
 
-pub(crate) fn disable(options: &Disable, admin: Option<AdminAt>) -> ExitCode {
-    let reason = options.reason.join(" ");
-    said(admin, || Ok(format!("disable {} {}", word(APP, &options.app)?, one_line(&reason)?)))
+pub(crate) type Object = serde_json::Map<String, serde_json::Value>;
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// The pool knows at once.
+    Soon,
+    /// It waits for something itself, and has its own limits for that.
+    Verdict,
 }
 
-pub(crate) fn enable(options: &Enable, admin: Option<AdminAt>) -> ExitCode {
-    said(admin, || Ok(format!("enable {}", word(APP, &options.app)?)))
+/// An order, and what came of it, as they go to the pool and to whoever gave it.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) line: String,
+    pub(crate) until: Until,
+    /// The answer is printed as the pool's line of JSON.
+    pub(crate) json: bool,
 }
 
-pub(crate) fn retire(options: &Retire, admin: Option<AdminAt>) -> ExitCode {
-    said(admin, || Ok(format!("retire {}", word("a worker", &options.worker)?)))
+/// What a pool answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// For standard output.
+    pub(crate) text: String,
+    /// Why it was refused, or failed: a sentence, and the report behind it where there is one.
+    pub(crate) refusal: Option<String>,
 }
 
-fn said(admin: Option<AdminAt>, question: impl FnOnce() -> Result<String, String>) -> ExitCode {
-    let done = question().and_then(|question| {
-        let pool = admin_place::connect(admin).map_err(|problem| problem.to_string())?;
-        let lines = ask(&pool, question.trim_end())?;
-        print(&lines)
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => complain(problem),
+impl Question {
+    /// # Errors
+    /// There is no whole answer.
+    pub(crate) fn ask(&self, pool: &UnixStream) -> Result<Answer, String> {
+        self.say(pool)?;
+        self.hear(pool)
+    }
+
+    /// # Errors
+    /// It can't be said.
+    pub(crate) fn say(&self, pool: &UnixStream) -> Result<(), String> {
+        let json = if self.json { "json " } else { "" };
+        say(pool, &format!("{json}{}", self.line.trim_end()), self.until)
+    }
+
+    /// # Errors
+    /// There is no whole answer.
+    pub(crate) fn hear(&self, pool: &UnixStream) -> Result<Answer, String> {
+        if !self.json {
+            return Ok(match hear(pool)? {
+                Ok(text) => Answer { text, refusal: None },
+                Err(why) => Answer { text: String::new(), refusal: Some(why) },
+            });
+        }
+        let line = hear_line(pool)?;
+        let refusal = object(&line)?.err();
+        Ok(Answer { text: line + "\n", refusal })
     }
 }
 
-/// What a verb is said of, as one word of a line.
-fn word<'a>(what: &str, name: &'a str) -> Result<&'a str, String> {
-    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("{name:?} can't be said on the admin socket: {what} is named by one word"));
+/// Prints what became of an order.
+pub(crate) fn tell(done: Result<Answer, String>) -> ExitCode {
+    let printed = done.and_then(|answer| print(&answer.text).map(|()| answer.refusal));
+    match printed {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(problem)) | Err(problem) => complain(problem),
     }
-    Ok(name)
-}
-
-fn one_line(text: &str) -> Result<&str, String> {
-    if text.contains(char::is_control) {
-        return Err("a reason has to be one line of text".to_owned());
-    }
-    Ok(text)
 }
 
 /// The data lines of an answer that ends in `ok`, without the two spaces that tell them from that.
@@ -61,51 +86,73 @@ fn one_line(text: &str) -> Result<&str, String> {
 /// # Errors
 /// The pool's, or that there is no whole answer.
 pub(crate) fn ask(pool: &UnixStream, question: &str) -> Result<String, String> {
-    let mut text = String::new();
-    for line in send(pool, question)? {
-        let line = line.map_err(|error| format!("the pool did not finish its answer: {error}"))?;
-        match line.strip_prefix("  ") {
-            Some(data) => {
-                text.push_str(data);
-                text.push('\n');
-            }
-            None if line == "ok" => return Ok(text),
-            None => return Err(line.strip_prefix("error: ").unwrap_or(&line).to_owned()),
-        }
-    }
-    Err("the pool ended before it had answered".to_owned())
+    say(pool, question, Until::Soon)?;
+    hear(pool)?
 }
 
 /// The object of an answer in JSON, without its `ok`.
 ///
 /// # Errors
 /// The pool's, or that there is no whole answer.
-pub(crate) fn ask_json(
-    pool: &UnixStream,
-    question: &str,
-) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    let line = send(pool, &format!("json {question}"))?.next().ok_or("the pool ended before it had answered")?;
-    let line = line.map_err(|error| format!("the pool did not finish its answer: {error}"))?;
+pub(crate) fn ask_json(pool: &UnixStream, question: &str) -> Result<Object, String> {
+    say(pool, &format!("json {question}"), Until::Soon)?;
+    object(&hear_line(pool)?)?
+}
+
+/// What a pool says to an order: data lines, or why it was not carried out with the data lines behind that.
+fn hear(pool: &UnixStream) -> Result<Result<String, String>, String> {
+    let mut text = String::new();
+    for line in BufReader::new(pool.take(LONGEST_ANSWER)).lines() {
+        let line = line.map_err(unfinished)?;
+        match line.strip_prefix("  ") {
+            Some(data) => {
+                text.push_str(data);
+                text.push('\n');
+            }
+            None if line == "ok" => return Ok(Ok(text)),
+            None => {
+                let why = line.strip_prefix("error: ").unwrap_or(&line);
+                return Ok(Err(format!("{why}\n{text}").trim_end().to_owned()));
+            }
+        }
+    }
+    Err("the pool ended before it had answered".to_owned())
+}
+
+fn hear_line(pool: &UnixStream) -> Result<String, String> {
+    let mut lines = BufReader::new(pool.take(LONGEST_ANSWER)).lines();
+    lines.next().ok_or("the pool ended before it had answered")?.map_err(unfinished)
+}
+
+fn unfinished(error: std::io::Error) -> String {
+    format!("the pool did not finish its answer: {error}")
+}
+
+/// The object in a line of JSON without its `ok`; inside, why it was refused.
+fn object(line: &str) -> Result<Result<Object, String>, String> {
     let unread = |error| format!("the pool's answer is no JSON: {error}");
-    let mut answer: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).map_err(unread)?;
+    let mut answer: Object = serde_json::from_str(line).map_err(unread)?;
     if answer.shift_remove("ok") != Some(true.into()) {
         let error =
             answer.get("error").and_then(|error| error.as_str()).unwrap_or("the pool refused, without a reason");
-        return Err(error.to_owned());
+        return Ok(Err(error.to_owned()));
     }
-    Ok(answer)
+    Ok(Ok(answer))
 }
 
-fn send(mut pool: &UnixStream, question: &str) -> Result<impl Iterator<Item = std::io::Result<String>>, String> {
+fn say(mut pool: &UnixStream, question: &str, until: Until) -> Result<(), String> {
     if question.len() > LONGEST_QUESTION {
         return Err(format!("what is said to a pool has at most {LONGEST_QUESTION} bytes; shorten it"));
     }
+    let patience = match until {
+        Until::Soon => Some(PATIENCE),
+        Until::Verdict => None,
+    };
     let asked = pool
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(patience)
         .and_then(|()| pool.set_write_timeout(Some(PATIENCE)))
         .and_then(|()| pool.write_all(format!("{question}\n").as_bytes()));
-    asked.map_err(|error| format!("the pool can't be asked: {error}"))?;
-    Ok(BufReader::new(pool.take(LONGEST_ANSWER)).lines())
+    asked.map_err(|error| format!("the pool can't be asked: {error}"))
 }
 
 /// The end of a pool that has said `answer` already.
@@ -139,11 +186,30 @@ mod tests {
         assert!(ask_json(&pool("nonsense\n"), "status").is_err());
     }
 
+    fn question(json: bool) -> Question {
+        Question { line: "restart shop".to_owned(), until: Until::Verdict, json }
+    }
+
     #[test]
-    fn what_would_be_another_line_is_not_said() {
-        assert!(word(APP, "shop\nquit").is_err() && word(APP, "").is_err() && word(APP, "a b").is_err());
-        assert!(one_line("maintenance\nquit").is_err());
-        assert_eq!(one_line("back at noon"), Ok("back at noon"));
-        assert!(send(&pool(""), &"x".repeat(5000)).is_err());
+    fn what_failed_is_a_sentence_and_its_report() {
+        let failed =
+            question(false).ask(&pool("  /srv/shop: it ended\n  Line 2 is at fault.\nerror: it can't be started\n"));
+        let refusal = failed.unwrap().refusal.unwrap();
+        assert_eq!(refusal, "it can't be started\n/srv/shop: it ended\nLine 2 is at fault.");
+        assert_eq!(question(false).ask(&pool("ok\n")).unwrap(), Answer { text: String::new(), refusal: None });
+    }
+
+    #[test]
+    fn json_is_passed_on_as_it_is_and_tells_a_refusal_too() {
+        let line = "{\"ok\":false,\"error\":\"no\",\"report\":{\"problem\":\"it ended\"}}\n";
+        let refused = question(true).ask(&pool(line)).unwrap();
+        assert_eq!(refused, Answer { text: line.to_owned(), refusal: Some("no".to_owned()) });
+        assert_eq!(question(true).ask(&pool("{\"ok\":true}\n")).unwrap().refusal, None);
+        assert!(question(true).ask(&pool("")).unwrap_err().contains("ended"));
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_pool_takes() {
+        assert!(ask(&pool("ok\n"), &"x".repeat(5000)).unwrap_err().contains("at most 4095 bytes"));
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::config::arguments::Said;
+use crate::orders::Order;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -24,17 +25,16 @@ pub(crate) enum Verb {
     Serve(Box<Serve>),
     /// Show what runs, where, and how busy it is
     Status(Status),
-    /// Refuse new sessions with an application, until it is enabled
-    Disable(Disable),
-    /// Serve an application again that was disabled, by whomever
-    Enable(Enable),
-    /// Replace a worker: it takes no new session, and leaves with its last one
-    Retire(Retire),
+    #[command(flatten)]
+    Order(Order),
     /// Work on an operator's file
     #[command(subcommand)]
     Config(Config),
     /// Show what this machine offers to a pool, what it lacks, and what that costs
     Doctor(Doctor),
+    /// Print what `serve` with these options tells its pool (started by the pool)
+    #[command(hide = true)]
+    Configuration(Box<Serve>),
     /// Be a worker of the demo application (started by the pool)
     #[command(hide = true)]
     DemoApp,
@@ -89,29 +89,6 @@ pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Disable {
-    /// Its root, or the last part of that
-    pub(crate) app: String,
-
-    /// What is told to whoever asks for it
-    #[arg(value_name = "REASON")]
-    pub(crate) reason: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Enable {
-    /// Its root, or the last part of that
-    pub(crate) app: String,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Retire {
-    /// Its number or its process, as `status` shows them
-    #[arg(value_name = "WORKER|PID")]
-    pub(crate) worker: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -178,8 +155,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused() {
-        for option in ["--watch", "--quiet-period=1s", "--max=0", "--max-idle=soon", "--nice=50", "--umask=9"] {
+    fn what_makes_no_sense_is_refused() {
+        for option in ["--watch=maybe", "--quiet-period=soon", "--max=0", "--max-idle=soon", "--nice=50", "--umask=9"] {
             assert!(Cli::try_parse_from(["hatchery", "serve", option]).is_err(), "{option}");
         }
     }

@@ -5,6 +5,8 @@
 //! | [`cli`] | the command line |
 //! | [`config`] | what the operator says: a file, options, environment variables |
 //! | [`serve`] | the web server with a pool inside |
+//! | [`orders`] | the operator's verbs |
+//! | [`deploy`] | a new version, staged beside an application |
 //! | [`admin`], [`status`], [`admin_place`] | talking to a live pool, and finding it |
 //! | [`doctor`] | what this machine offers |
 //! | [`demo_app`] | the application that is served when there is none |
@@ -14,7 +16,9 @@ mod admin_place;
 mod cli;
 mod config;
 mod demo_app;
+mod deploy;
 mod doctor;
+mod orders;
 mod serve;
 mod status;
 
@@ -44,9 +48,8 @@ fn main() -> ExitCode {
     match cli.verb {
         Verb::Serve(options) => serve::run(*options, cli.admin),
         Verb::Status(options) => status::run(&options, cli.admin),
-        Verb::Disable(options) => admin::disable(&options, cli.admin),
-        Verb::Enable(options) => admin::enable(&options, cli.admin),
-        Verb::Retire(options) => admin::retire(&options, cli.admin),
+        Verb::Order(order) => orders::run(&order, cli.admin),
+        Verb::Configuration(options) => config::source::print(*options, cli.admin),
         Verb::Config(cli::Config::Check { file }) => config::check(&file),
         Verb::Doctor(options) => doctor::run(&options),
         Verb::DemoApp => demo_app::run(),

@@ -9,7 +9,7 @@ use hatchery_protocol::options::AppOptions;
 /// Said elsewhere: `--admin` is an option of every verb.
 const ELSEWHERE: &str = "admin";
 /// What `-h` shows; `--help` shows all.
-const USUAL: [&str; 13] = [
+const USUAL: [&str; 15] = [
     "listen",
     "max",
     "log_file",
@@ -23,6 +23,8 @@ const USUAL: [&str; 13] = [
     "max_request_time",
     "drain_timeout",
     "environment",
+    "watch",
+    "quiet_period",
 ];
 
 /// What options and environment variables say. Options win.
@@ -96,6 +98,7 @@ pub(super) fn variable(key: &Key) -> String {
 fn default_of(key: &Key) -> &'static str {
     match key.name {
         "environment" => "development without --config while only this machine is listened to, else production",
+        "staged_update" => "true without --config, else false",
         _ => key.default,
     }
 }
@@ -104,7 +107,8 @@ fn value_name(key: &Key) -> &'static str {
     match (key.kind, key.name) {
         (_, "listen") => "ADDRESS",
         (_, "apps_under") => "FOLDER",
-        (_, "log_file" | "output_dir" | "cgroup" | "ping_path") => "PATH",
+        (_, "log_file" | "output_dir" | "state_dir" | "cgroup" | "ping_path") => "PATH",
+        (_, "watch_ignore") => "PATTERN",
         (_, "log_format") => "FORMAT",
         ("time", _) => "TIME",
         ("size", _) => "SIZE",

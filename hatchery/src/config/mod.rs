@@ -6,6 +6,7 @@
 //! | [`mistake`] | what is wrong with it, and where |
 //! | [`arguments`] | the same keys as options and environment variables |
 //! | [`settings`] | whether it all makes sense, and what the pool is told |
+//! | [`source`] | how the pool reads it again |
 //! | [`reference`] | the keys as `docs/configuration.md` lists them |
 
 pub(crate) mod arguments;
@@ -14,6 +15,7 @@ pub(crate) mod mistake;
 #[cfg(test)]
 mod reference;
 pub(crate) mod settings;
+pub(crate) mod source;
 mod value;
 
 use crate::complain;

@@ -33,7 +33,12 @@ pub(crate) fn check_pool(options: &PoolOptions) -> Result<(), String> {
     if let Some((name, _)) = words.iter().find(|(_, word)| word.as_ref().is_some_and(|word| !is_word(word))) {
         return Err(format!("{name} has to be a user's name, or a number"));
     }
-    let paths = [("admin", &options.admin), ("log_file", &options.log_file), ("output_dir", &options.output_dir)];
+    let paths = [
+        ("admin", &options.admin),
+        ("log_file", &options.log_file),
+        ("output_dir", &options.output_dir),
+        ("state_dir", &options.state_dir),
+    ];
     if let Some((name, _)) = paths.iter().find(|(_, path)| path.as_deref() == Some("")) {
         return Err(format!("{name} is empty; give it a path, or leave it out"));
     }
@@ -78,7 +83,7 @@ pub(crate) fn anchored(key: &str, words: &[String], folder: &Path) -> Result<Vec
     };
     let anchor = |word: &String| match (key, word.strip_prefix("unix:")) {
         _ if word.is_empty() => Ok(word.clone()),
-        ("log_file" | "output_dir" | "apps_under" | "cgroup", _) => absolute(word),
+        ("log_file" | "output_dir" | "state_dir" | "apps_under" | "cgroup", _) => absolute(word),
         ("admin", _) if word != "none" => absolute(word),
         ("listen", Some(path)) if !path.is_empty() => Ok(format!("unix:{}", absolute(path)?)),
         _ => Ok(word.clone()),

@@ -6,6 +6,7 @@ use crate::cli::{AdminAt, Serve};
 use crate::config::file::OperatorsFile;
 use crate::config::mistake::Problems;
 use crate::config::settings::{self, check_app, check_pool, home, nothing_at};
+use crate::config::source;
 use hatchery_pool_client::{Admin, AppConfig, AppOptions, PoolConfig, Start};
 use hatchery_protocol::root::normalised;
 use std::fmt;
@@ -76,6 +77,10 @@ impl Plan {
         let near = !with_file && places.iter().all(Place::is_near);
         let environment = || if near { DEVELOPMENT } else { "production" }.to_owned();
         defaults.environment.get_or_insert_with(environment);
+        // Who writes a file says in it what may happen to files without being asked.
+        if !with_file {
+            defaults.staged_update.get_or_insert(true);
+        }
         check_pool(&pool)?;
         check_app(&defaults)?;
         for app in &mut apps.registered {
@@ -87,6 +92,8 @@ impl Plan {
             if app.options.start == Some(Start::DemoApp) {
                 // It could do more, but it is there to show a pool at work.
                 app.options.concurrency = defaults.concurrency.or(Some(1));
+                // It has no files of its own: its root is the whole file system.
+                (app.options.watch, app.options.staged_update) = (Some(false), Some(false));
             }
         }
         let mut config = settings::pool_config(pool, defaults, apps.registered)?;
@@ -96,6 +103,7 @@ impl Plan {
             Some(AdminAt::None) => config.admin = Admin::None,
             Some(AdminAt::Path(path)) => config.admin = Admin::At(path),
         }
+        config.source = Some(source::own(&here, options.config.as_deref()));
         let router = Router::new(apps.routes)?;
         let drain_timeout = config.drain_timeout;
         Ok(Self { places, router, config, drain_timeout, what: apps.what, warnings: apps.warnings })
@@ -289,6 +297,19 @@ mod tests {
             let plan = plan(&arguments).unwrap();
             assert_eq!(plan.router.find(None, "/").unwrap().development, development, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn updates_are_taken_without_a_file_unless_that_is_turned_off_and_the_demo_has_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, file) = (folder.path().to_str().unwrap(), folder.path().join("pool.toml"));
+        std::fs::write(&file, format!("[[app]]\nroot = {root:?}\n")).unwrap();
+        let taken = |arguments: &[&str]| plan(arguments).unwrap().config.defaults.staged_update;
+        assert_eq!(taken(&[root]), Some(true));
+        assert_eq!(taken(&[root, "--staged-update=false"]), Some(false));
+        assert_eq!(taken(&["--config", file.to_str().unwrap()]), None);
+        let demo = plan(&["--watch"]).unwrap().config.apps.remove(0).options;
+        assert_eq!((demo.watch, demo.staged_update), (Some(false), Some(false)));
     }
 
     #[test]

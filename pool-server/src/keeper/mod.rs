@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `start.rs` | from an executed program to a keeper with an open door |
 //! | `users.rs` | whom core and front end of a privileged pool become |
-//! | `output_folder.rs` | the folder for the output of apps |
+//! | `folders.rs` | the folders for the output of apps and for what is remembered |
 //! | `errand.rs` | a short-lived child that does what could hang |
 //! | `serve.rs` | the loop: what comes from the core, the spawner and the kernel |
 //! | `permitted.rs` | what core and spawner may say, and when |
@@ -20,9 +20,9 @@
 mod cgroup;
 mod errand;
 mod exposure;
+mod folders;
 mod link;
 mod marks;
-mod output_folder;
 mod permitted;
 mod reload;
 mod roles;

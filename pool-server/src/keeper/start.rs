@@ -1,6 +1,6 @@
 //! From an executed program to a keeper with an open door.
 
-use super::output_folder;
+use super::folders::{self, Purpose};
 use super::roles::{self, clean_environment};
 use super::serve::{Given, Keeper};
 use super::users::{self, Wish};
@@ -144,7 +144,10 @@ fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &D
     let base = place::base().map_err(sentence)?;
     let (folder, user) = settle(&base, &config, &pool)?;
     if let Some(output) = &config.output.folder {
-        output_folder::prepare(output, user)?;
+        folders::prepare(Purpose::Output, output, user)?;
+    }
+    if let Some(state) = &config.state_dir {
+        folders::prepare(Purpose::State, state, user)?;
     }
     let admin = AdminSocket::open(&base, &config.admin).map_err(sentence)?;
     let opened = FromDoor::Opened {
@@ -186,8 +189,8 @@ fn settle(base: &Path, config: &PoolConfig, pool: &str) -> Result<(RuntimeFolder
     let base = place::runtime_base(base).map_err(sentence)?;
     // Until the folder tells other pools which user is taken.
     let held = place::hold(&base).map_err(sentence)?;
-    let output = config.output.folder.as_deref();
-    let user = users::choose(&Wish { named: config.pool_user.as_deref(), pool, taken: &held.owners(), output })?;
+    let written = [config.state_dir.as_deref(), config.output.folder.as_deref()];
+    let user = users::choose(&Wish { named: config.pool_user.as_deref(), pool, taken: &held.owners(), written })?;
     let folder = RuntimeFolder::create(&held, pool, user).map_err(sentence)?;
     Ok((folder, user))
 }

@@ -22,9 +22,9 @@ pub(super) struct Wish<'a> {
     pub(super) pool: &'a str,
     /// Owners of other pools' folders, whose cores may be just starting.
     pub(super) taken: &'a [u32],
-    /// The folder for the output of apps. What an earlier pool wrote there belongs to a user of its own, who is
+    /// The folders that the pool writes to. What an earlier pool wrote there belongs to a user of its own, who is
     /// chosen again if still nobody else is it.
-    pub(super) output: Option<&'a Path>,
+    pub(super) written: [Option<&'a Path>; 2],
 }
 
 /// `None`: the pool is not privileged and stays who it is.
@@ -134,11 +134,12 @@ fn nobody_is(wish: &Wish) -> Result<Ids, String> {
 
 /// First the owner of what was written earlier, then all from a place of this pool's on.
 fn candidates(wish: &Wish) -> impl Iterator<Item = u32> {
-    let before = wish.output.and_then(|folder| std::fs::symlink_metadata(folder).ok()).map(|found| found.uid());
+    let owner = |folder: &Path| std::fs::symlink_metadata(folder).ok().map(|found| found.uid());
+    let before: Vec<u32> = wish.written.into_iter().flatten().filter_map(owner).collect();
     let count = UNUSED.end() - UNUSED.start() + 1;
     let first = wish.pool.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % count;
     let all = (0..count).map(move |step| UNUSED.start() + (first + step) % count);
-    before.filter(|id| UNUSED.contains(id)).into_iter().chain(all)
+    before.into_iter().filter(|id| UNUSED.contains(id)).chain(all)
 }
 
 /// Users and groups of everything that runs.
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     fn wish(pool: &str) -> Wish<'_> {
-        Wish { named: None, pool, taken: &[], output: None }
+        Wish { named: None, pool, taken: &[], written: [None; 2] }
     }
 
     #[test]

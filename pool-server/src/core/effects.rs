@@ -6,7 +6,7 @@ use super::connections::Connection;
 use super::shell::{OPERATOR, Shell, State};
 use super::translate;
 use hatchery_pool::{
-    Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Path, Refusal, Request,
+    Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Notice, Path, Refusal, Request,
     SessionId, StopReason, SwapStep, Time, WorkerId,
 };
 use hatchery_protocol::channel::SendError;
@@ -20,7 +20,10 @@ impl State {
     pub(super) fn carry_out(&mut self, shell: &Shell, now: Time, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Inspect { app, generation } => self.inspect(app, generation),
-            Effect::Spawn { app, worker, generation } => return self.spawn(shell, app, worker, generation),
+            Effect::Spawn { app, worker, generation } => {
+                self.watch(app);
+                return self.spawn(shell, app, worker, generation);
+            }
             Effect::Grant { request, session, worker, connection, path } => {
                 return self.grant(request, session, worker, connection, path);
             }
@@ -51,6 +54,7 @@ impl State {
             Effect::Forget { app, root } => {
                 let number = AppNumber(self.number(app.0));
                 self.tell_keeper(&ToKeeper::Forget { app: number, generation: None }, &[]);
+                self.watching.leave(app);
                 self.forget(app, &root);
             }
             Effect::ForgetPlan { app, generation } => self.forget_plan(app, generation),
@@ -60,7 +64,12 @@ impl State {
             Effect::Sample { worker } => return self.sample(worker),
             Effect::Examine { worker } => self.examine(worker),
             Effect::Record(passing) => self.record(shell, &passing),
-            Effect::Notice(notice) => self.note(now, &notice),
+            Effect::Notice(notice) => {
+                if let Notice::Restarting { app, .. } = notice {
+                    self.watch_restart(app);
+                }
+                self.note(now, &notice);
+            }
             Effect::Ended => shell.end(),
             Effect::Swap { app, step } => self.swap(app, step),
             // Decided by later work; the pool does not order these yet.
@@ -76,6 +85,7 @@ impl State {
         let options = Box::new(self.options(&root));
         let name = self.name(&root, &options);
         self.apps.entry(app).or_default().name = name;
+        self.watch(app);
         let app = AppNumber(self.number(app.0));
         self.tell_keeper(&ToKeeper::Inspect { app, generation: generation.0, root, options }, &[]);
     }
@@ -99,6 +109,7 @@ impl State {
 
     fn swap(&mut self, app: AppId, step: SwapStep) {
         let Some(root) = self.pool.root(app).map(<[u8]>::to_vec) else { return };
+        self.watch_swap(app, step);
         let app = AppNumber(self.number(app.0));
         self.tell_keeper(&ToKeeper::Swap { app, root, step: translate::swap_step(step) }, &[]);
     }

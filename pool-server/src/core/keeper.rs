@@ -27,7 +27,7 @@ fn hear(shell: &Shell, message: FromSpawner, descriptors: Vec<std::os::fd::Owned
     match message {
         FromSpawner::Inspected { app, generation, plan } => shell.inspected(app, generation, *plan),
         FromSpawner::InspectFailed { app, generation, report } => shell.inspect_failed(app, generation, *report),
-        FromSpawner::Looked { .. } => {}
+        FromSpawner::Looked { app, sight } => shell.looked(app, sight.map(|sight| *sight)),
         FromSpawner::Swapped { app, report } => shell.swapped(app, report.map(|report| *report)),
         FromSpawner::Started { worker, pid, place: _, cgroup: _, missed } => shell.worker_started(worker, pid, missed),
         FromSpawner::Examined { worker, findings } => shell.worker_examined(worker, *findings),

@@ -16,6 +16,7 @@
 //! | `outgoing.rs` | messages that wait for their receiver to have room |
 //! | `translate.rs` | the pool's words from and to the protocol's |
 //! | `status.rs`, `admin.rs` | the figures, and the line protocol that shows them |
+//! | `watch/` | what about an app's files asks for a restart |
 //! | `log.rs` | the log, which never holds up the core |
 
 mod address;
@@ -32,6 +33,7 @@ mod reload;
 mod shell;
 mod status;
 mod translate;
+mod watch;
 mod workers;
 
 use crate::privileges::{self, Ids};
@@ -142,6 +144,7 @@ async fn run(link: OwnedFd) -> Result<log::Guard, String> {
     let shell = shell::Shell::new(beginning, sender)?;
     shell.register_apps();
     tokio::task::spawn_local(shell.clone().keep_time());
+    tokio::task::spawn_local(shell.clone().keep_watch());
     tokio::task::spawn_local(keeper::listen(shell.clone(), receiver));
     tokio::task::spawn_local(clients::open_door(shell.clone(), door));
     if let Some(listener) = admin {

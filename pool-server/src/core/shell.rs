@@ -5,6 +5,7 @@ use super::connections::Connection;
 use super::outgoing::Outgoing;
 use super::output::Outputs;
 use super::translate;
+use super::watch::Watching;
 use super::workers::records::Records;
 use super::workers::{Workers, WorkersError};
 use hatchery_pool::{Answer, AppId, ClientId, ConnectionId, Event, Generation, Pool, ReportId, Request, Time};
@@ -55,6 +56,7 @@ pub(super) struct State {
     last_client: u64,
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) workers: Workers,
+    pub(super) watching: Watching,
     pub(super) apps: HashMap<AppId, App>,
     /// How each root is started, as it was first said.
     options: HashMap<Vec<u8>, AppOptions>,
@@ -102,6 +104,7 @@ impl Shell {
             last_client: 0,
             connections: HashMap::new(),
             workers,
+            watching: Watching::new(),
             apps: HashMap::new(),
             options: HashMap::new(),
             reports: VecDeque::new(),
@@ -213,6 +216,7 @@ impl Shell {
     pub(super) fn swapped(&self, app: AppNumber, report: Option<SpawnReport>) {
         let app = AppId(app.0 & u64::from(u32::MAX));
         let report = report.map(|report| self.state().keep_report(report));
+        self.state().watch_swapped(app);
         self.tell(Event::SwapDone { app, report });
     }
 
@@ -305,6 +309,7 @@ impl Shell {
         let options = options.over(&state.config.defaults);
         let settings = translate::app_settings(&options);
         state.options.insert(root.to_vec(), options);
+        state.watch_as_said(root);
         settings
     }
 

@@ -101,6 +101,11 @@ impl Workers {
         self.table.get(&worker)
     }
 
+    /// Whether an app has processes, or will have.
+    pub(super) fn any_of(&self, app: AppId) -> bool {
+        self.table.values().any(|worker| worker.app == app)
+    }
+
     /// The one with this process.
     pub(super) fn with_pid(&self, pid: i32) -> Option<WorkerId> {
         self.table.iter().find(|(_, worker)| pid != 0 && worker.pid == pid).map(|(id, _)| *id)

@@ -117,7 +117,7 @@ impl State {
     }
 
     /// What an app is called in the log, inspected or not.
-    fn app_name(&self, app: AppId) -> String {
+    pub(in crate::core) fn app_name(&self, app: AppId) -> String {
         let known = self.apps.get(&app).map(|app| app.name.clone());
         known
             .or_else(|| self.pool.root(app).map(|root| self.name(root, &self.options(root))))

@@ -1,0 +1,647 @@
+//! The folders of running apps, watched by a thread of its own: to add a watch means to walk a tree on disk, which the
+//! core never does.
+//!
+//! Each folder is watched once, however many apps and names lead to it, since the kernel knows no others. Ignored
+//! folders are not entered: the system's watches are few, and `node_modules` are many.
+
+use super::ignore::Ignored;
+use hatchery_pool::AppId;
+use notify::event::{CreateKind, ModifyKind, RenameMode};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use tokio::sync::mpsc as to_core;
+
+/// Folders of one app that are watched at most.
+const MOST_FOLDERS: usize = 10_000;
+/// Events that may wait for the thread; beyond them it looks for itself what has changed.
+const MOST_EVENTS: usize = 4_096;
+/// What the thread has seen and the core hasn't taken yet; it waits then.
+const MOST_SEEN: usize = 256;
+
+/// What the core wants.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Watch an app's folders from now on, as they lie there now.
+    Follow {
+        app: AppId,
+        root: PathBuf,
+        /// What is not watched below the root; `None`: nothing below it is, but for `tmp/restart.txt`.
+        files: Option<Box<Ignored>>,
+        /// What is seen later is told with this number.
+        round: u64,
+    },
+    Leave {
+        app: AppId,
+    },
+}
+
+/// What was seen of an app.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seen {
+    pub(super) app: AppId,
+    pub(super) round: u64,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    /// This is not watched: one sentence.
+    Missed(String),
+    /// Files below its root are not what they were.
+    Files,
+    /// Its root is another folder than before.
+    Replaced,
+    /// Something that only a look at it can tell more about.
+    Stirred,
+}
+
+#[derive(Debug)]
+enum Message {
+    Order(Order),
+    Event(Event),
+    /// Some events could not be told.
+    Lost,
+}
+
+/// The thread. It ends when this is gone.
+#[derive(Debug)]
+pub(super) struct Folders {
+    orders: mpsc::Sender<Message>,
+}
+
+impl Folders {
+    /// # Errors
+    /// When there can be no further thread.
+    pub(super) fn start() -> io::Result<(Self, to_core::Receiver<Seen>)> {
+        let (orders, messages) = mpsc::channel();
+        let (seen, told) = to_core::channel(MOST_SEEN);
+        let events = orders.clone();
+        std::thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || Thread::new(Arc::new(Inbox::new(events)), seen).run(&messages))?;
+        Ok((Self { orders }, told))
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        // Without the thread nothing is watched, which whoever receives from it has said.
+        let _ = self.orders.send(Message::Order(order));
+    }
+}
+
+/// What waits for the thread, bounded.
+#[derive(Debug)]
+struct Inbox {
+    messages: mpsc::Sender<Message>,
+    waiting: AtomicUsize,
+    lost: AtomicBool,
+}
+
+impl Inbox {
+    fn new(messages: mpsc::Sender<Message>) -> Self {
+        Self { messages, waiting: AtomicUsize::new(0), lost: AtomicBool::new(false) }
+    }
+
+    /// On the thread that reads from the kernel.
+    fn take(&self, event: notify::Result<Event>) {
+        let message = match event {
+            // Apps open their files all the time.
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
+            // It is told as `From` and `To` as well.
+            Ok(event) if matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::Both))) => return,
+            Ok(event) if !event.need_rescan() => Message::Event(event),
+            Ok(_) | Err(_) => Message::Lost,
+        };
+        let lost = matches!(message, Message::Lost) || self.waiting.load(Ordering::Relaxed) >= MOST_EVENTS;
+        if !lost {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let _ = self.messages.send(message);
+        } else if !self.lost.swap(true, Ordering::Relaxed) {
+            let _ = self.messages.send(Message::Lost);
+        }
+    }
+}
+
+/// Device and inode.
+type Place = (u64, u64);
+
+fn place(metadata: &Metadata) -> Place {
+    (metadata.dev(), metadata.ino())
+}
+
+struct Followed {
+    root: PathBuf,
+    files: Option<Box<Ignored>>,
+    round: u64,
+    /// Which folder, or file, the root is.
+    place: Option<Place>,
+}
+
+/// A folder that is watched.
+struct Watched {
+    place: Place,
+    /// For whom, and what they call it.
+    names: BTreeSet<(AppId, PathBuf)>,
+}
+
+struct Thread {
+    inbox: Arc<Inbox>,
+    seen: to_core::Sender<Seen>,
+    watcher: Option<RecommendedWatcher>,
+    apps: BTreeMap<AppId, Followed>,
+    /// By the path that the watcher knows.
+    watched: HashMap<PathBuf, Watched>,
+    by_place: HashMap<Place, PathBuf>,
+    /// What is to be told, once each.
+    news: BTreeSet<Seen>,
+}
+
+impl Thread {
+    fn new(inbox: Arc<Inbox>, seen: to_core::Sender<Seen>) -> Self {
+        Self {
+            inbox,
+            seen,
+            watcher: None,
+            apps: BTreeMap::new(),
+            watched: HashMap::new(),
+            by_place: HashMap::new(),
+            news: BTreeSet::new(),
+        }
+    }
+
+    fn run(mut self, messages: &mpsc::Receiver<Message>) {
+        while let Ok(message) = messages.recv() {
+            self.obey(message);
+            while let Ok(message) = messages.try_recv() {
+                self.obey(message);
+            }
+            for seen in std::mem::take(&mut self.news) {
+                if self.seen.blocking_send(seen).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, message: Message) {
+        match message {
+            Message::Order(Order::Follow { app, root, files, round }) => {
+                self.apps.insert(app, Followed { root, files, round, place: None });
+                self.follow(app);
+            }
+            Message::Order(Order::Leave { app }) => {
+                self.apps.remove(&app);
+                self.keep_names(app, &HashSet::new());
+            }
+            Message::Event(event) => {
+                self.inbox.waiting.fetch_sub(1, Ordering::Relaxed);
+                for path in &event.paths {
+                    for (app, name) in self.named(path) {
+                        self.judge(app, &name, event.kind);
+                    }
+                }
+            }
+            Message::Lost => {
+                self.inbox.lost.store(false, Ordering::Relaxed);
+                let apps: Vec<AppId> = self.apps.keys().copied().collect();
+                for app in apps {
+                    self.follow(app);
+                    self.tell(app, What::Stirred);
+                    if self.apps.get(&app).is_some_and(|followed| followed.files.is_some()) {
+                        self.tell(app, What::Files);
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, app: AppId, what: What) {
+        if let Some(round) = self.apps.get(&app).map(|followed| followed.round) {
+            self.news.insert(Seen { app, round, what });
+        }
+    }
+
+    /// What apps call a path that the watcher tells of: something in a watched folder, or that folder itself.
+    fn named(&self, path: &Path) -> Vec<(AppId, PathBuf)> {
+        let itself = self.watched.get(path).into_iter().flat_map(|watched| watched.names.iter().cloned());
+        let folder = path.parent().and_then(|folder| self.watched.get(folder)).zip(path.file_name());
+        let inside = folder
+            .into_iter()
+            .flat_map(|(folder, name)| folder.names.iter().map(move |(app, called)| (*app, called.join(name))));
+        let all: BTreeSet<(AppId, PathBuf)> = itself.chain(inside).collect();
+        all.into_iter().collect()
+    }
+
+    // ── events ───────────────────────────────────────────────────────────────────────────────────
+
+    fn judge(&mut self, app: AppId, path: &Path, kind: EventKind) {
+        let Some(followed) = self.apps.get(&app) else { return };
+        let root = followed.root.clone();
+        let moved = is_about_a_name(kind);
+        if path == root {
+            self.judge_root(app, moved);
+        } else if Some(path) == beside(&root, ".update").as_deref() || path == root.join("tmp/restart.txt") {
+            self.tell(app, What::Stirred);
+        } else if path == root.join("tmp") {
+            if moved {
+                self.follow(app);
+                self.tell(app, What::Stirred);
+            }
+        } else if let Ok(relative) = path.strip_prefix(&root) {
+            let folder = moved && path.symlink_metadata().is_ok_and(|found| found.is_dir());
+            let gone_folder = moved && !folder && matches!(kind, EventKind::Remove(notify::event::RemoveKind::Folder));
+            let Some(files) = &followed.files else { return };
+            if files.has(relative, folder || gone_folder) {
+                return;
+            }
+            if moved {
+                // Another folder may have this name by now.
+                self.forget_below(app, path);
+            }
+            if folder {
+                self.walk(app, path.to_owned(), &mut HashSet::new());
+            }
+            self.tell(app, What::Files);
+        }
+    }
+
+    fn judge_root(&mut self, app: AppId, moved: bool) {
+        let Some(followed) = self.apps.get(&app) else { return };
+        let (before, files) = (followed.place, followed.files.is_some());
+        if !moved {
+            // Its mode, or that of a file that is the whole app, whose content counts.
+            let is_file = followed.root.metadata().is_ok_and(|found| found.is_file());
+            if is_file && files {
+                self.tell(app, What::Files);
+            }
+            return;
+        }
+        self.follow(app);
+        let after = self.apps.get(&app).and_then(|followed| followed.place);
+        self.tell(app, What::Stirred);
+        if after.is_some() && after != before {
+            self.tell(app, What::Replaced);
+        }
+    }
+
+    // ── watches ──────────────────────────────────────────────────────────────────────────────────
+
+    /// Watches what is to be watched of an app as it lies there now, and nothing else of it.
+    fn follow(&mut self, app: AppId) {
+        let Some(followed) = self.apps.get_mut(&app) else { return };
+        let found = followed.root.metadata();
+        followed.place = found.as_ref().ok().map(place);
+        let (root, files) = (followed.root.clone(), followed.files.is_some());
+        let mut wanted = HashSet::new();
+        if let Some(parent) = root.parent() {
+            self.watch(app, parent, &mut wanted);
+        }
+        if found.is_ok_and(|found| found.is_dir()) {
+            let whole =
+                if files { self.walk(app, root.clone(), &mut wanted) } else { self.watch(app, &root, &mut wanted) };
+            if whole && root.join("tmp").symlink_metadata().is_ok_and(|found| found.is_dir()) {
+                self.watch(app, &root.join("tmp"), &mut wanted);
+            }
+        }
+        self.keep_names(app, &wanted);
+    }
+
+    /// Watches a folder and those below it that aren't ignored, but through no link. False: there can be no more.
+    fn walk(&mut self, app: AppId, top: PathBuf, wanted: &mut HashSet<PathBuf>) -> bool {
+        let mut open = vec![top];
+        while let Some(folder) = open.pop() {
+            if wanted.len() >= MOST_FOLDERS {
+                let why = format!("there are more than {MOST_FOLDERS} folders below it: name some in watch_ignore");
+                self.tell(app, What::Missed(why));
+                return false;
+            }
+            // Before it is read: what is made later is told.
+            if !self.watch(app, &folder, wanted) {
+                return false;
+            }
+            let Some(followed) = self.apps.get(&app) else { return false };
+            let (Some(files), Ok(entries)) = (&followed.files, std::fs::read_dir(&folder)) else { continue };
+            let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let paths = folders.map(|entry| entry.path());
+            let to_watch =
+                |path: &PathBuf| path.strip_prefix(&followed.root).is_ok_and(|below| !files.has(below, true));
+            open.extend(paths.filter(to_watch));
+        }
+        true
+    }
+
+    /// Watches one folder. False: the system has no more watches.
+    fn watch(&mut self, app: AppId, name: &Path, wanted: &mut HashSet<PathBuf>) -> bool {
+        let Ok(found) = name.metadata() else { return true };
+        let place = place(&found);
+        if let Some(path) = self.by_place.get(&place) {
+            if let Some(watched) = self.watched.get_mut(path) {
+                watched.names.insert((app, name.to_owned()));
+            }
+            wanted.insert(name.to_owned());
+            return true;
+        }
+        // The watcher would mix up two folders of one name.
+        let others = self.forget(name);
+        match self.begin_watch(name) {
+            Ok(()) => {
+                let names = BTreeSet::from([(app, name.to_owned())]);
+                self.watched.insert(name.to_owned(), Watched { place, names });
+                self.by_place.insert(place, name.to_owned());
+                wanted.insert(name.to_owned());
+                for other in others.into_iter().filter(|other| *other != app) {
+                    self.follow(other);
+                }
+                true
+            }
+            Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => true,
+            Err(error) => {
+                let (why, go_on) = unwatched(name, &error);
+                self.tell(app, What::Missed(why));
+                go_on
+            }
+        }
+    }
+
+    fn begin_watch(&mut self, folder: &Path) -> notify::Result<()> {
+        let watcher = match &mut self.watcher {
+            Some(watcher) => watcher,
+            none => {
+                let inbox = Arc::clone(&self.inbox);
+                let made = notify::recommended_watcher(move |event| inbox.take(event))?;
+                none.insert(made)
+            }
+        };
+        watcher.watch(folder, RecursiveMode::NonRecursive)
+    }
+
+    /// Drops the names that an app has for folders, but for these.
+    fn keep_names(&mut self, app: AppId, wanted: &HashSet<PathBuf>) {
+        let mut unused = Vec::new();
+        for (path, watched) in &mut self.watched {
+            let place = watched.place;
+            // A name may lead to another folder by now.
+            let leads = |name: &Path| name.metadata().is_ok_and(|found| self::place(&found) == place);
+            watched.names.retain(|(of, name)| *of != app || wanted.contains(name) && leads(name));
+            if watched.names.is_empty() {
+                unused.push(path.clone());
+            }
+        }
+        for path in unused {
+            self.forget(&path);
+        }
+    }
+
+    /// What an app called a folder, and all below it, is no more; who else had a name for one of them is followed anew.
+    fn forget_below(&mut self, app: AppId, name: &Path) {
+        let below = |(of, called): &(AppId, PathBuf)| *of == app && called.starts_with(name);
+        let paths = self.watched.iter().filter(|(_, watched)| watched.names.iter().any(below));
+        let paths: Vec<PathBuf> = paths.map(|(path, _)| path.clone()).collect();
+        let mut others = BTreeSet::new();
+        for path in paths {
+            others.extend(self.forget(&path));
+        }
+        others.remove(&app);
+        for other in others {
+            self.follow(other);
+        }
+    }
+
+    /// Who had a name for it is returned.
+    fn forget(&mut self, path: &Path) -> BTreeSet<AppId> {
+        let Some(watched) = self.watched.remove(path) else { return BTreeSet::new() };
+        self.by_place.remove(&watched.place);
+        if let Some(watcher) = &mut self.watcher {
+            // The kernel may have done so by itself: the folder is gone.
+            let _ = watcher.unwatch(path);
+        }
+        watched.names.into_iter().map(|(app, _)| app).collect()
+    }
+}
+
+/// Whether something came to a name, or left it.
+fn is_about_a_name(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Create(CreateKind::Any | CreateKind::File | CreateKind::Folder | CreateKind::Other)
+            | EventKind::Remove(_)
+            | EventKind::Modify(ModifyKind::Name(_))
+    )
+}
+
+/// `NAME` with something after it, beside it.
+fn beside(root: &Path, ending: &str) -> Option<PathBuf> {
+    let mut name = OsString::from(root.file_name()?);
+    name.push(ending);
+    Some(root.with_file_name(name))
+}
+
+/// Why a folder is not watched, and whether others can be.
+fn unwatched(folder: &Path, error: &notify::Error) -> (String, bool) {
+    const NO_WATCHES: &str = "the system allows no more watches: raise fs.inotify.max_user_watches with sysctl";
+    const NO_INSTANCES: &str = "the system allows no more watchers: raise fs.inotify.max_user_instances with sysctl";
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => (NO_WATCHES.into(), false),
+        ErrorKind::Io(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+            (NO_INSTANCES.into(), false)
+        }
+        ErrorKind::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            // One line for all of them.
+            (format!("the pool's user may not read {}", folder.display()), true)
+        }
+        ErrorKind::Io(error) => (format!("{}: {error}", folder.display()), true),
+        other => (format!("{}: {other:?}", folder.display()), true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+
+    const APP: AppId = AppId(1);
+
+    /// The thread, and what it tells, one by one.
+    struct Eyes {
+        folders: Folders,
+        seen: to_core::Receiver<Seen>,
+        runtime: tokio::runtime::Runtime,
+    }
+
+    impl Eyes {
+        fn new() -> Self {
+            let (folders, seen) = Folders::start().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            Self { folders, seen, runtime }
+        }
+
+        fn on(root: &Path) -> Self {
+            let mut eyes = Self::new();
+            eyes.follow(APP, root, 1);
+            eyes
+        }
+
+        /// Returns once the folders are watched.
+        fn follow(&mut self, app: AppId, root: &Path, round: u64) {
+            let files = Some(Box::new(Ignored::new(&[]).0));
+            self.folders.order(Order::Follow { app, root: root.to_owned(), files, round });
+            self.write_until_seen(&root.join(format!("of-{app}-{round}.txt")), app, round);
+            self.drain(root);
+        }
+
+        fn write_until_seen(&mut self, path: &Path, app: AppId, round: u64) {
+            let wanted = Seen { app, round, what: What::Files };
+            let seen = (0..1_500).any(|attempt| {
+                fs::write(path, attempt.to_string()).unwrap();
+                let first = self.next_within(Duration::from_millis(20));
+                first.into_iter().chain(std::iter::from_fn(|| self.seen.try_recv().ok())).any(|seen| seen == wanted)
+            });
+            assert!(seen, "{} is watched", path.display());
+        }
+
+        fn next_within(&mut self, time: Duration) -> Option<Seen> {
+            let seen = &mut self.seen;
+            self.runtime.block_on(async { tokio::time::timeout(time, seen.recv()).await.ok().flatten() })
+        }
+
+        fn next(&mut self) -> Seen {
+            self.next_within(Duration::from_secs(30)).expect("something is seen")
+        }
+
+        fn until(&mut self, what: &What) {
+            while self.next().what != *what {}
+        }
+
+        /// Whatever was done before is seen after this: the kernel tells things in order.
+        fn drain(&mut self, root: &Path) {
+            let staged = beside(root, ".update").unwrap();
+            fs::create_dir(&staged).unwrap();
+            self.until(&What::Stirred);
+            fs::remove_dir(&staged).unwrap();
+            self.until(&What::Stirred);
+        }
+    }
+
+    fn app() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("shop");
+        fs::create_dir(&root).unwrap();
+        (folder, root)
+    }
+
+    #[test]
+    fn files_in_old_and_new_folders_are_seen_and_ignored_ones_are_not() {
+        let (_folder, root) = app();
+        fs::create_dir_all(root.join("lib/deep")).unwrap();
+        fs::create_dir_all(root.join("node_modules/x")).unwrap();
+        let mut eyes = Eyes::on(&root);
+        fs::write(root.join("lib/deep/a.py"), "1").unwrap();
+        eyes.until(&What::Files);
+        eyes.drain(&root);
+        fs::create_dir_all(root.join("new/deeper")).unwrap();
+        eyes.write_until_seen(&root.join("new/deeper/b.py"), APP, 1);
+        fs::create_dir(root.join("lib/__pycache__")).unwrap();
+        eyes.drain(&root);
+        for ignored in ["node_modules/x/index.js", "errors.log", "lib/__pycache__/a.pyc"] {
+            fs::write(root.join(ignored), "1").unwrap();
+        }
+        // What is seen next is what comes after them.
+        fs::create_dir(root.join("tmp")).unwrap();
+        assert_eq!(eyes.next().what, What::Stirred);
+    }
+
+    #[test]
+    fn a_folder_that_was_made_anew_or_moved_is_watched_where_it_is_now() {
+        let (_folder, root) = app();
+        fs::create_dir_all(root.join("lib")).unwrap();
+        let mut eyes = Eyes::on(&root);
+        for _ in 0..3 {
+            fs::remove_dir_all(root.join("lib")).unwrap();
+            fs::create_dir(root.join("lib")).unwrap();
+            eyes.drain(&root);
+            fs::write(root.join("lib/a.py"), "1").unwrap();
+            eyes.until(&What::Files);
+            eyes.drain(&root);
+        }
+        fs::rename(root.join("lib"), root.join("src")).unwrap();
+        eyes.until(&What::Files);
+        eyes.drain(&root);
+        fs::write(root.join("src/a.py"), "2").unwrap();
+        eyes.until(&What::Files);
+    }
+
+    #[test]
+    fn restart_txt_the_link_and_what_is_staged_stir_and_another_folder_is_a_replaced_one() {
+        let (folder, release) = app();
+        let root = folder.path().join("current");
+        symlink(&release, &root).unwrap();
+        let mut eyes = Eyes::on(&root);
+        fs::create_dir(root.join("tmp")).unwrap();
+        eyes.until(&What::Stirred);
+        eyes.drain(&root);
+        fs::write(root.join("tmp/restart.txt"), "").unwrap();
+        eyes.until(&What::Stirred);
+        eyes.drain(&root);
+        let next = folder.path().join("next");
+        fs::create_dir(&next).unwrap();
+        symlink(&next, folder.path().join("link")).unwrap();
+        fs::rename(folder.path().join("link"), &root).unwrap();
+        eyes.until(&What::Replaced);
+        eyes.drain(&root);
+        // The new one is watched, the old one is not any more.
+        fs::write(release.join("old.py"), "").unwrap();
+        fs::create_dir(next.join("tmp")).unwrap();
+        assert_eq!(eyes.next().what, What::Stirred);
+        fs::write(next.join("new.py"), "").unwrap();
+        eyes.until(&What::Files);
+    }
+
+    #[test]
+    fn two_apps_at_one_folder_are_both_told_and_one_may_leave() {
+        let (folder, root) = app();
+        let link = folder.path().join("link");
+        symlink(&root, &link).unwrap();
+        let mut eyes = Eyes::on(&root);
+        eyes.follow(AppId(2), &link, 1);
+        eyes.drain(&root);
+        fs::write(root.join("a.py"), "1").unwrap();
+        let mut told = BTreeSet::new();
+        while told.len() < 2 {
+            told.insert(eyes.next().app);
+        }
+        eyes.folders.order(Order::Leave { app: APP });
+        eyes.write_until_seen(&root.join("b.py"), AppId(2), 1);
+        eyes.drain(&link);
+        fs::write(root.join("c.py"), "1").unwrap();
+        assert_eq!(eyes.next().app, AppId(2));
+    }
+
+    #[test]
+    fn what_is_seen_has_the_number_of_the_last_order() {
+        let (_folder, root) = app();
+        let mut eyes = Eyes::on(&root);
+        eyes.follow(APP, &root, 7);
+        fs::write(root.join("a.py"), "1").unwrap();
+        assert_eq!(eyes.next(), Seen { app: APP, round: 7, what: What::Files });
+    }
+
+    #[test]
+    fn a_single_file_is_an_app_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("server");
+        let mut eyes = Eyes::new();
+        let files = Some(Box::new(Ignored::new(&[]).0));
+        fs::write(&root, "0").unwrap();
+        eyes.folders.order(Order::Follow { app: APP, root: root.clone(), files, round: 1 });
+        eyes.write_until_seen(&root, APP, 1);
+    }
+}

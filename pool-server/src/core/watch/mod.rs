@@ -1,0 +1,450 @@
+//! What about the files of a running app asks for a restart.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `folders.rs` | the thread that watches folders, and tells that something happened there |
+//! | `ignore.rs` | what below a root is not watched |
+//! | `quiet.rs` | when something is done about it |
+//!
+//! The core looks at no file itself. What `tmp/restart.txt`, a link and a staged update say is told by a look of the
+//! spawner's: at once when the watched folders stir, and every 10 s whatever they do, which finds what can't be watched.
+//! An exchange of versions, or another link, changes every file at once: it begins a *round*, and what the thread saw in
+//! an earlier one says nothing about files.
+
+mod folders;
+mod ignore;
+mod quiet;
+
+use super::shell::{Shell, State};
+use folders::{Folders, Order, Seen, What};
+use hatchery_pool::{AppId, AppState, Event, SwapStep, Time};
+use hatchery_protocol::link::{AppNumber, Sight, ToKeeper};
+use hatchery_protocol::options::{AppOptions, Start};
+use ignore::Ignored;
+use quiet::{Burst, Looks, Staging, Verdict};
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+
+/// The quiet period where nobody says another, by whether the app is being developed.
+const QUIET: Duration = Duration::from_secs(10);
+const QUIET_IN_DEVELOPMENT: Duration = Duration::from_secs(1);
+/// The environment in which changed files restart an app though nobody says so.
+const DEVELOPMENT: &str = "development";
+/// Looks that are open at the same time, of all apps together.
+const MOST_LOOKS: usize = 8;
+/// Different sentences that are said about one app.
+const MOST_SAID: usize = 20;
+
+/// Running apps, and what was seen of them.
+pub(super) struct Watching {
+    folders: Option<Folders>,
+    /// Taken by the task that hears it.
+    seen: Option<mpsc::Receiver<Seen>>,
+    apps: BTreeMap<AppId, Watched>,
+    /// Looks that are not answered yet, also at apps that aren't watched any more: a second one is not permitted.
+    looking: HashSet<AppId>,
+    round: u64,
+    /// Something is due earlier than before.
+    earlier: Rc<Notify>,
+}
+
+struct Watched {
+    root: Vec<u8>,
+    settings: Settings,
+    /// The first is what later ones are held against.
+    sight: Option<Sight>,
+    /// The look that is open began before an exchange.
+    stale: bool,
+    looks: Looks,
+    burst: Burst,
+    staging: Staging,
+    /// Its files are being exchanged.
+    swapping: bool,
+    /// Its folder is another one, and it is not known yet whether because a link leads elsewhere.
+    replaced: bool,
+    /// What is seen of an earlier round says nothing about files.
+    round: u64,
+    said: HashSet<String>,
+}
+
+/// Why an app is to be restarted at once.
+#[derive(Debug)]
+enum Why {
+    /// Its root leads there now.
+    Target(String),
+    RestartTxt,
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Target(target) => write!(f, "its link leads to {target} now"),
+            Self::RestartTxt => f.write_str("tmp/restart.txt was touched"),
+        }
+    }
+}
+
+/// What is wanted of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Settings {
+    files: bool,
+    quiet: Duration,
+    ignore: Vec<String>,
+    staged: bool,
+}
+
+impl Settings {
+    fn of(options: &AppOptions) -> Self {
+        let development = options.environment.as_deref() == Some(DEVELOPMENT);
+        Self {
+            files: options.watch.unwrap_or(development),
+            quiet: options.quiet_period.unwrap_or(if development { QUIET_IN_DEVELOPMENT } else { QUIET }),
+            ignore: options.watch_ignore.clone().unwrap_or_default(),
+            staged: options.staged_update.unwrap_or(false),
+        }
+    }
+}
+
+impl Watching {
+    /// Watches nothing yet.
+    pub(super) fn new() -> Self {
+        let (folders, seen) = match Folders::start() {
+            Ok((folders, seen)) => (Some(folders), Some(seen)),
+            Err(error) => {
+                tracing::warn!("no folder is watched, and apps are looked at every 10 s instead: a thread: {error}");
+                (None, None)
+            }
+        };
+        Self {
+            folders,
+            seen,
+            apps: BTreeMap::new(),
+            looking: HashSet::new(),
+            round: 0,
+            earlier: Rc::new(Notify::new()),
+        }
+    }
+
+    /// Whatever was seen of an app's files until now is known.
+    fn begin_round(&mut self, app: AppId) {
+        self.round += 1;
+        if let Some(watched) = self.apps.get_mut(&app) {
+            watched.round = self.round;
+            watched.burst.forget();
+            watched.replaced = false;
+        }
+        self.follow(app);
+    }
+
+    /// Watches an app's folders as they lie there now.
+    fn follow(&mut self, app: AppId) {
+        let Some(watched) = self.apps.get_mut(&app) else { return };
+        let round = watched.round;
+        let ignored = watched.settings.files.then(|| Ignored::new(&watched.settings.ignore));
+        let (files, wrong) = ignored.unzip();
+        for sentence in wrong.into_iter().flatten() {
+            if watched.is_new(&sentence) {
+                tracing::warn!(app = %String::from_utf8_lossy(&watched.root), "{sentence}");
+            }
+        }
+        if let Some(folders) = &self.folders {
+            let root = PathBuf::from(OsStr::from_bytes(&watched.root));
+            folders.order(Order::Follow { app, root, files: files.map(Box::new), round });
+        }
+    }
+
+    /// Nothing is left of an app, or nobody uses it.
+    pub(super) fn leave(&mut self, app: AppId) {
+        if self.apps.remove(&app).is_some()
+            && let Some(folders) = &self.folders
+        {
+            folders.order(Order::Leave { app });
+        }
+    }
+
+    /// When something is to be done next.
+    fn due(&self) -> Option<Time> {
+        let may_look = self.looking.len() < MOST_LOOKS;
+        let looks = self.apps.iter().filter(|(app, _)| may_look && !self.looking.contains(app));
+        let looks = looks.map(|(_, watched)| watched.looks.due());
+        looks.chain(self.apps.values().filter_map(|watched| watched.burst.due())).min()
+    }
+}
+
+impl Watched {
+    /// Whether a sentence was not said of it yet.
+    fn is_new(&mut self, sentence: &str) -> bool {
+        self.said.len() < MOST_SAID && self.said.insert(sentence.to_owned())
+    }
+
+    /// Why the app is to be restarted now.
+    fn compare(&mut self, sight: Sight, now: Time) -> Option<Why> {
+        let replaced = std::mem::take(&mut self.replaced);
+        // Removed and made again it is as old as it says.
+        let restart_txt = sight.restart_txt.or(self.sight.as_ref().and_then(|before| before.restart_txt));
+        let before = self.sight.replace(Sight { restart_txt, ..sight })?;
+        let sight = self.sight.as_ref()?;
+        if before.target != sight.target {
+            return Some(Why::Target(String::from_utf8_lossy(&sight.target).into_owned()));
+        }
+        if before.restart_txt != sight.restart_txt {
+            return Some(Why::RestartTxt);
+        }
+        if replaced && self.settings.files {
+            self.burst.changed(now, self.settings.quiet);
+        }
+        None
+    }
+}
+
+impl State {
+    /// An app is about to be started, or to be looked into anew.
+    pub(super) fn watch(&mut self, app: AppId) {
+        let Some(root) = self.pool.root(app).map(<[u8]>::to_vec) else { return };
+        let options = self.options(&root);
+        if options.start == Some(Start::DemoApp) {
+            // It has no files.
+            return;
+        }
+        let (settings, now) = (Settings::of(&options), self.now());
+        let watching = &mut self.watching;
+        let new = !watching.apps.contains_key(&app);
+        let watched = watching.apps.entry(app).or_insert_with(|| Watched {
+            root,
+            settings: settings.clone(),
+            sight: None,
+            // One that is still open is of an earlier life.
+            stale: watching.looking.contains(&app),
+            looks: Looks::new(now),
+            burst: Burst::default(),
+            staging: Staging::default(),
+            swapping: false,
+            replaced: false,
+            round: 0,
+            said: HashSet::new(),
+        });
+        let changed = watched.settings != settings;
+        watched.settings = settings;
+        if new {
+            watching.begin_round(app);
+        } else if changed {
+            watching.follow(app);
+        }
+        if new || changed {
+            watching.earlier.notify_one();
+        }
+    }
+
+    /// Its options are other ones.
+    pub(super) fn watch_as_said(&mut self, root: &[u8]) {
+        let app = self.pool.app(root).filter(|app| self.watching.apps.contains_key(app));
+        if let Some(app) = app {
+            self.watch(app);
+        }
+    }
+
+    /// A restart begins: what was done to the files before is part of it. What is done from now on is not.
+    pub(super) fn watch_restart(&mut self, app: AppId) {
+        if let Some(watched) = self.watching.apps.get_mut(&app) {
+            watched.burst.forget();
+            self.watching.follow(app);
+        }
+    }
+
+    pub(super) fn watch_swap(&mut self, app: AppId, step: SwapStep) {
+        if let Some(watched) = self.watching.apps.get_mut(&app) {
+            watched.swapping = step != SwapStep::Keep;
+        }
+    }
+
+    /// The folder is another one, and what is seen of it now is what later sights are held against.
+    pub(super) fn watch_swapped(&mut self, app: AppId) {
+        let now = self.now();
+        let looking = self.watching.looking.contains(&app);
+        let Some(watched) = self.watching.apps.get_mut(&app).filter(|watched| watched.swapping) else { return };
+        watched.swapping = false;
+        watched.sight = None;
+        watched.stale = looking;
+        watched.looks.hasten(now);
+        self.watching.begin_round(app);
+        self.watching.earlier.notify_one();
+    }
+
+    /// What is to be done at `now`.
+    fn watch_due(&mut self, now: Time) -> Vec<Event> {
+        let over = |(app, watched): (&AppId, &mut Watched)| watched.burst.is_over(now).then_some(*app);
+        let mut changed: Vec<AppId> = self.watching.apps.iter_mut().filter_map(over).collect();
+        changed.retain(|app| {
+            tracing::info!(app = self.app_name(*app), "files have changed, and are quiet now");
+            self.is_in_use(*app)
+        });
+        let looking = &self.watching.looking;
+        let due =
+            self.watching.apps.iter().filter(|(app, watched)| watched.looks.due() <= now && !looking.contains(app));
+        let mut due: Vec<(Time, AppId)> = due.map(|(app, watched)| (watched.looks.due(), *app)).collect();
+        due.sort();
+        for (_, app) in due {
+            if self.watching.looking.len() >= MOST_LOOKS {
+                break;
+            }
+            self.look(app, now);
+        }
+        changed.into_iter().map(|app| Event::FilesChanged { app }).collect()
+    }
+
+    fn look(&mut self, app: AppId, now: Time) {
+        if !self.is_in_use(app) {
+            return self.watching.leave(app);
+        }
+        let number = AppNumber(self.number(app.0));
+        let Some(watched) = self.watching.apps.get_mut(&app) else { return };
+        watched.looks.asked(now);
+        let root = watched.root.clone();
+        self.watching.looking.insert(app);
+        self.tell_keeper(&ToKeeper::Look { app: number, root }, &[]);
+    }
+
+    /// Whether an app has workers, or would have if it were not broken.
+    fn is_in_use(&self, app: AppId) -> bool {
+        if self.workers.any_of(app) {
+            return true;
+        }
+        let snapshot = self.pool.snapshot(self.now());
+        snapshot.apps.iter().find(|other| other.id == app).is_some_and(|app| {
+            let waits_for_a_change = app.disabled.as_ref().is_some_and(|(_, until)| until.is_some());
+            app.state == AppState::Starting || app.waiting > 0 || waits_for_a_change
+        })
+    }
+
+    fn looked(&mut self, app: AppId, sight: Option<Sight>) -> Option<Event> {
+        let now = self.now();
+        self.watching.looking.remove(&app);
+        self.watching.earlier.notify_one();
+        let watched = self.watching.apps.get_mut(&app)?;
+        if std::mem::take(&mut watched.stale) {
+            watched.looks.hasten(now);
+            return None;
+        }
+        let Some(sight) = sight else {
+            let sentence = "its folder can't be looked at: touching tmp/restart.txt, another link and a staged update \
+                            are not noticed until it can";
+            let new = watched.is_new(sentence);
+            if new {
+                tracing::warn!(app = self.app_name(app), "{sentence}");
+            }
+            return None;
+        };
+        if watched.swapping {
+            return None;
+        }
+        let update = sight.update;
+        if let Some(why) = watched.compare(sight, now) {
+            if matches!(why, Why::Target(_)) {
+                self.watching.begin_round(app);
+            }
+            tracing::info!(app = self.app_name(app), "{why}");
+            return self.is_in_use(app).then_some(Event::FilesChanged { app });
+        }
+        if !watched.settings.staged {
+            return None;
+        }
+        match watched.staging.seen(update, now, watched.settings.quiet) {
+            Verdict::Nothing => None,
+            Verdict::Wait => {
+                watched.looks.expect_update(now, watched.settings.quiet);
+                None
+            }
+            Verdict::Take => {
+                let root = watched.root.clone();
+                tracing::info!(app = self.app_name(app), "its staged update is complete");
+                Some(Event::Staged { request: None, root })
+            }
+        }
+    }
+
+    fn seen(&mut self, Seen { app, round, what }: Seen) {
+        let now = self.now();
+        let Some(watched) = self.watching.apps.get_mut(&app) else { return };
+        // An exchange is no change of a file, nor is what was seen before the last order.
+        let counts = round == watched.round && !watched.swapping;
+        match what {
+            What::Stirred => watched.looks.hasten(now),
+            What::Replaced if counts => {
+                watched.replaced = true;
+                watched.looks.hasten(now);
+            }
+            What::Files if counts => watched.burst.changed(now, watched.settings.quiet),
+            What::Replaced | What::Files => {}
+            What::Missed(why) => {
+                let files = watched.settings.files;
+                if watched.is_new(&why) {
+                    let files = if files { ", and changed files there are not noticed" } else { "" };
+                    tracing::warn!(
+                        app = self.app_name(app),
+                        "not all of it is watched: {why}; it is looked at every 10 s instead{files}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Shell {
+    pub(super) fn looked(&self, app: AppNumber, sight: Option<Sight>) {
+        let app = AppId(app.0 & u64::from(u32::MAX));
+        let event = self.state().looked(app, sight);
+        if let Some(event) = event {
+            self.tell(event);
+        }
+    }
+
+    /// Acts upon what is seen, for as long as the core lives.
+    pub(super) async fn keep_watch(self) {
+        let (mut seen, earlier) = {
+            let watching = &mut self.state().watching;
+            (watching.seen.take(), Rc::clone(&watching.earlier))
+        };
+        loop {
+            let due = {
+                let state = self.state();
+                state.watching.due().map(|due| due.since(state.now()))
+            };
+            tokio::select! {
+                Some(news) = hear(&mut seen) => self.state().seen(news),
+                () = wait(due) => {
+                    let events = {
+                        let mut state = self.state();
+                        let now = state.now();
+                        state.watch_due(now)
+                    };
+                    events.into_iter().for_each(|event| self.tell(event));
+                }
+                () = earlier.notified() => {}
+            }
+        }
+    }
+}
+
+async fn hear(seen: &mut Option<mpsc::Receiver<Seen>>) -> Option<Seen> {
+    let news = match seen {
+        Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
+    };
+    if news.is_none() {
+        tracing::error!("the thread that watches folders has ended; apps are looked at every 10 s instead");
+        *seen = None;
+    }
+    news
+}
+
+async fn wait(due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep(due).await,
+        None => std::future::pending().await,
+    }
+}

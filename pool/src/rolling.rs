@@ -7,6 +7,7 @@
 //! Without an old worker that serves there is nothing to keep: the new generation is the app's at once.
 
 use crate::app::{App, Inspection, Origin};
+use crate::book::Use;
 use crate::effect::{Answer, Effect, EndReason, Notice, Refusal, StopReason};
 use crate::event::RestartMode;
 use crate::ids::{AppId, Generation, ReportId, Request, WorkerId};
@@ -200,6 +201,8 @@ impl Pool {
             match self.roster.get(worker).map(|worker| worker.phase) {
                 Some(Phase::Serving) => {
                     self.roster.update(worker, |worker| worker.spent = Some(StopReason::OldGeneration));
+                    // Else their owners would come back to it before they see anything new.
+                    self.revoke_all(worker, Some(Use::Parked), EndReason::LeaseEnded, now);
                 }
                 Some(Phase::Starting) => self.leave(worker, StopReason::OldGeneration, now),
                 _ => {}

@@ -82,6 +82,11 @@ impl Worker {
         self.phase == Phase::Serving
     }
 
+    /// A newer generation serves.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.spent == Some(StopReason::OldGeneration)
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Serving && self.sessions == 0
     }

@@ -45,7 +45,7 @@ impl Pool {
         let room = at.concurrency != Concurrency::Unlimited || at.leases < LEASES_WITHOUT_LIMIT;
         match at.parking {
             Parking::Never => return self.release(id, now),
-            Parking::For(_) | Parking::Unlimited if !at.is_serving() || !room => {
+            Parking::For(_) | Parking::Unlimited if !at.is_serving() || at.is_superseded() || !room => {
                 return self.revoke(id, EndReason::LeaseEnded, now);
             }
             Parking::For(time) => self.timers.set(Timer::Connection(id), now + time),

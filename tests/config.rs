@@ -2,13 +2,19 @@
 
 mod support;
 
+use hatchery_pool_client::PoolConfig;
+use hatchery_protocol::codec::decode_payload;
 use nix::sys::signal::Signal;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use support::apps::{self, App};
 use support::front::{self, Front};
 use support::http::Answer;
 use support::{processes, until_blocking};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A `pool.toml` in this folder.
 fn file(folder: &Path, text: &str) -> PathBuf {
@@ -221,4 +227,35 @@ fn a_web_server_that_gave_up_its_rights_ends_when_its_pool_is_gone() {
     assert_eq!(front.ended().code(), Some(1));
     assert!(front.log().contains("may not start another"), "{}", front.log());
     until_blocking("nothing of the pool is left", || processes::of_pool(&pool).is_empty().then_some(()));
+}
+
+#[test]
+fn the_configuration_can_be_told_again_with_the_words_that_a_server_was_started_with() {
+    let folder = front::folder();
+    let shop = apps::worker();
+    file(folder.path(), &format!("[pool]\nmax = 7\n{}", app(&shop, "max_idle = \"7m\"")));
+    let told = || {
+        let words = ["--admin", "none", "configuration", "--config", "pool.toml", "--min", "2"];
+        let mut command = front::hatchery(folder.path(), words);
+        command.env("HATCHERY_MAX_LIFETIME", "1d").env("HATCHERY_POOL", "another").output().expect("hatchery")
+    };
+    let said = told();
+    assert!(said.status.success() && said.stderr.is_empty(), "{said:?}");
+    let config: PoolConfig = decode_payload(&said.stdout).expect("a configuration");
+    assert_eq!((config.max, config.defaults.min, config.defaults.max_lifetime), (7, Some(2), Some(DAY)));
+    assert_eq!(config.apps[0].options.max_idle, Some(Duration::from_secs(420)));
+    let source = config.source.expect("where it came from");
+    let words = source.arguments.join(&b' ');
+    assert_eq!(words, b"hatchery --admin none configuration --config pool.toml --min 2");
+    let here = folder.path().canonicalize().expect("a folder");
+    assert_eq!(source.directory, here.as_os_str().as_bytes());
+    assert_eq!(source.files, [here.join("pool.toml").as_os_str().as_bytes()]);
+    assert!(source.env.contains(&(b"HATCHERY_MAX_LIFETIME".to_vec(), b"1d".to_vec())), "{:?}", source.env);
+    assert!(!source.env.iter().any(|(name, _)| name == b"HATCHERY_POOL"), "that is no setting");
+
+    file(folder.path(), "[pool]\nmaxx = 7\n[defaults]\nmax_idle = true\n");
+    let said = told();
+    assert!(said.status.code() == Some(1) && said.stdout.is_empty(), "{said:?}");
+    let problems = String::from_utf8(said.stderr).expect("text");
+    assert!(problems.starts_with("pool.toml:2:1: unknown key `maxx`") && problems.lines().count() == 2, "{problems}");
 }

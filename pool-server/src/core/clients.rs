@@ -1,5 +1,6 @@
 //! A task per client channel, and the door through which they come.
 
+use super::apps;
 use super::outgoing::Outgoing;
 use super::shell::Shell;
 use super::translate;
@@ -10,7 +11,6 @@ use hatchery_protocol::door::{FromDoor, ToDoor};
 use hatchery_protocol::memfd;
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::Refusal;
-use hatchery_protocol::root;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -162,14 +162,10 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
 
 /// Registers an app for good, or changes the options of one that is.
 fn add(shell: &Shell, request: Request, root: Vec<u8>, options: AppOptions) {
-    let sound = root::check(&root).map_err(str::to_owned).and_then(|()| options.check());
-    if let Err(why) = sound {
-        let shown = String::from_utf8_lossy(&root);
-        return invalid(shell, request.client, RequestId(request.number), &format!("{shown}: {why}"));
+    match apps::check(&root, &options) {
+        Ok(()) => shell.add(request, root, options),
+        Err(why) => invalid(shell, request.client, RequestId(request.number), &why),
     }
-    let settings = shell.change_options(&root, options);
-    shell.tell(Event::Added { request: Some(request), root: root.clone(), settings });
-    shell.unsettle_options(&root);
 }
 
 fn status(shell: &Shell, client: ClientId, request: RequestId) {
@@ -184,10 +180,8 @@ fn status(shell: &Shell, client: ClientId, request: RequestId) {
 }
 
 fn get(shell: &Shell, request: Request, root: Vec<u8>, options: AppOptions, key: Option<String>) {
-    let sound = root::check(&root).map_err(str::to_owned).and_then(|()| options.check());
-    if let Err(why) = sound {
-        let shown = String::from_utf8_lossy(&root);
-        return invalid(shell, request.client, RequestId(request.number), &format!("{shown}: {why}"));
+    if let Err(why) = apps::check(&root, &options) {
+        return invalid(shell, request.client, RequestId(request.number), &why);
     }
     let wanted = translate::wanted(&options);
     shell.settle_options(&root, options);

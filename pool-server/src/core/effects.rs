@@ -181,6 +181,9 @@ impl State {
 
     /// Answers whoever asked something that is not a `get`: a client, or the operator.
     fn answer(&mut self, now: Time, request: Request, answer: Answer) {
+        if matches!(answer, Answer::Refused(_)) {
+            self.was_not_added(request);
+        }
         if request.client == OPERATOR {
             return self.answer_operator(now, request.number, answer);
         }

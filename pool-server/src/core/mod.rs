@@ -12,20 +12,24 @@
 //! | `ready.rs` | whether it is ready: the harmless question, `READY=1` |
 //! | `output.rs` | what it prints |
 //! | `keeper.rs` | the link to the keeper |
+//! | `apps.rs` | which apps there are, and what is said of them |
+//! | `memory.rs` | what outlasts the pool of that, if the operator wants |
 //! | `reload.rs` | another configuration from the keeper |
 //! | `outgoing.rs` | messages that wait for their receiver to have room |
 //! | `translate.rs` | the pool's words from and to the protocol's |
-//! | `status.rs`, `admin.rs` | the figures, and the line protocol that shows them |
+//! | `status.rs`, `admin/` | the figures, and the line protocol of the operator |
 //! | `watch/` | what about an app's files asks for a restart |
 //! | `log.rs` | the log, which never holds up the core |
 
 mod address;
 mod admin;
+mod apps;
 mod clients;
 mod connections;
 mod effects;
 mod keeper;
 mod log;
+mod memory;
 mod outgoing;
 mod output;
 mod ready;
@@ -143,6 +147,7 @@ async fn run(link: OwnedFd) -> Result<log::Guard, String> {
     let admin = admin.as_ref().map(UnixListener::try_clone).transpose().map_err(|error| format!("admin: {error}"))?;
     let shell = shell::Shell::new(beginning, sender)?;
     shell.register_apps();
+    shell.recall();
     tokio::task::spawn_local(shell.clone().keep_time());
     tokio::task::spawn_local(shell.clone().keep_watch());
     tokio::task::spawn_local(keeper::listen(shell.clone(), receiver));

@@ -2,6 +2,7 @@
 
 use super::Beginning;
 use super::connections::Connection;
+use super::memory::{self, Memory};
 use super::outgoing::Outgoing;
 use super::output::Outputs;
 use super::translate;
@@ -58,8 +59,12 @@ pub(super) struct State {
     pub(super) workers: Workers,
     pub(super) watching: Watching,
     pub(super) apps: HashMap<AppId, App>,
-    /// How each root is started, as it was first said.
-    options: HashMap<Vec<u8>, AppOptions>,
+    /// What was said of each root, without what the defaults say.
+    pub(super) options: HashMap<Vec<u8>, AppOptions>,
+    /// An app that is being added, and what was said of it before.
+    pub(super) adding: Option<(Request, Vec<u8>, Option<AppOptions>)>,
+    /// What is remembered of apps; `None`: nothing is, or not yet.
+    pub(super) memory: Option<Memory>,
     reports: VecDeque<(ReportId, Rc<SpawnReport>)>,
     last_report: u64,
     /// Workers that did not leave in peace.
@@ -68,12 +73,20 @@ pub(super) struct State {
     /// Limits that could not be applied, as said already.
     pub(super) missed: HashSet<(AppId, String)>,
     /// Who waits for an answer to what was asked through the admin socket.
-    asked: HashMap<u64, oneshot::Sender<Result<(), Refusal>>>,
+    asked: HashMap<u64, oneshot::Sender<Result<(), Refused>>>,
     last_asked: u64,
     /// Who waits for the configuration to be read again, in order.
     pub(super) reloads: VecDeque<oneshot::Sender<Result<(), String>>>,
     /// The front end closed the door: no new clients.
     door_closed: bool,
+}
+
+/// Why the operator's question is not granted.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    /// Of what could not be started.
+    pub(super) report: Option<Rc<SpawnReport>>,
 }
 
 /// What the shell knows of an app that was inspected, or is about to be.
@@ -107,6 +120,8 @@ impl Shell {
             watching: Watching::new(),
             apps: HashMap::new(),
             options: HashMap::new(),
+            adding: None,
+            memory: None,
             reports: VecDeque::new(),
             last_report: 0,
             records: Records::default(),
@@ -129,6 +144,7 @@ impl Shell {
     /// Tells the pool a fact and carries out what it decides. Never waits.
     pub(super) fn tell(&self, event: Event) {
         let mut state = self.0.state.borrow_mut();
+        let lasts = memory::may_outlast(&event);
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let now = state.now();
@@ -136,6 +152,9 @@ impl Shell {
                 // What fails at once is told before anything later.
                 events.extend(state.carry_out(self, now, effect));
             }
+        }
+        if lasts {
+            state.remember();
         }
         let deadline = state.pool.deadline();
         drop(state);
@@ -170,34 +189,12 @@ impl Shell {
         }
     }
 
-    /// Registers the operator's apps.
-    pub(super) fn register_apps(&self) {
-        let apps = self.state().config.apps.clone();
-        for app in apps {
-            let options = {
-                let mut state = self.state();
-                let options = app.options.over(&state.config.defaults);
-                state.options.insert(app.root.clone(), options.clone());
-                options
-            };
-            self.tell(Event::Added { request: None, root: app.root, settings: translate::app_settings(&options) });
-        }
-        self.tell(Event::Configured);
-    }
-
-    /// Tells the pool what the operator wants, and waits for its answer.
-    pub(super) async fn order(&self, event: impl FnOnce(Request) -> Event) -> Result<(), Refusal> {
-        let (number, answer) = {
-            let mut state = self.state();
-            state.last_asked += 1;
-            let (sender, answer) = oneshot::channel();
-            let number = state.last_asked;
-            state.asked.insert(number, sender);
-            (number, answer)
-        };
-        self.tell(event(Request { client: OPERATOR, number }));
+    /// Has a question of the operator's told to the pool, and waits for its answer.
+    pub(super) async fn order(&self, order: impl FnOnce(Request)) -> Result<(), Refused> {
+        let (request, answer) = self.state().question();
+        order(request);
         // Every question is answered, unless the core ends first.
-        answer.await.unwrap_or(Err(Refusal::ShuttingDown))
+        answer.await.unwrap_or(Err(Refused { refusal: Refusal::ShuttingDown, report: None }))
     }
 
     pub(super) fn inspected(&self, app: AppNumber, generation: u64, plan: LaunchPlan) {
@@ -249,6 +246,7 @@ impl Shell {
         }
         let output = self.state().outputs.finish(LAST_OUTPUT);
         output.await;
+        self.written().await;
     }
 
     // ── clients come and go ──────────────────────────────────────────────────────────────────────
@@ -293,33 +291,6 @@ impl Shell {
             self.tell(Event::Ending { grace: Duration::ZERO });
         }
     }
-
-    /// How the app at `root` is started is what the `get` said that makes it known.
-    pub(super) fn settle_options(&self, root: &[u8], options: AppOptions) {
-        let mut state = self.state();
-        if state.pool.app(root).is_none() {
-            let settled = options.over(&state.config.defaults);
-            state.options.insert(root.to_vec(), settled);
-        }
-    }
-
-    /// How the app at `root` is started is said anew; its limits, as the pool is to know them, are returned.
-    pub(super) fn change_options(&self, root: &[u8], options: AppOptions) -> hatchery_pool::AppSettings {
-        let mut state = self.state();
-        let options = options.over(&state.config.defaults);
-        let settings = translate::app_settings(&options);
-        state.options.insert(root.to_vec(), options);
-        state.watch_as_said(root);
-        settings
-    }
-
-    /// If the `get` was refused before it made the app known, nothing of it is kept.
-    pub(super) fn unsettle_options(&self, root: &[u8]) {
-        let mut state = self.state();
-        if state.pool.app(root).is_none() {
-            state.options.remove(root);
-        }
-    }
 }
 
 impl State {
@@ -332,26 +303,31 @@ impl State {
         (u64::from(self.core) << 32) | own
     }
 
-    pub(super) fn options(&self, root: &[u8]) -> AppOptions {
-        self.options.get(root).cloned().unwrap_or_else(|| self.config.defaults.clone())
-    }
-
     pub(super) fn forget(&mut self, app: AppId, root: &[u8]) {
         self.apps.remove(&app);
         self.options.remove(root);
         self.missed.retain(|(other, _)| *other != app);
     }
 
-    /// Every root that is known, and how it is started.
-    pub(super) fn known(&self) -> impl Iterator<Item = (&Vec<u8>, &AppOptions)> {
-        self.options.iter()
+    /// A question, and where its answer comes.
+    pub(super) fn question(&mut self) -> (Request, oneshot::Receiver<Result<(), Refused>>) {
+        self.last_asked += 1;
+        let (sender, answer) = oneshot::channel();
+        self.asked.insert(self.last_asked, sender);
+        (Request { client: OPERATOR, number: self.last_asked }, answer)
     }
 
     pub(super) fn answer_operator(&mut self, now: Time, number: u64, answer: Answer) {
         let Some(asked) = self.asked.remove(&number) else { return };
         let answer = match answer {
             Answer::Done => Ok(()),
-            Answer::Refused(refusal) => Err(translate::refusal(&refusal, now)),
+            Answer::Refused(refusal) => {
+                let report = match &refusal {
+                    hatchery_pool::Refusal::SpawnFailed(report) => self.report(*report),
+                    _ => None,
+                };
+                Err(Refused { refusal: translate::refusal(&refusal, now), report })
+            }
         };
         // Whoever asked may be gone.
         let _ = asked.send(answer);

@@ -19,6 +19,7 @@ use std::time::SystemTime;
 
 /// Records of workers that a person is shown.
 const SHOWN: usize = 5;
+const ROLLING: &str = "rolling";
 
 pub(super) fn status(state: &State) -> Status {
     let now = state.now();
@@ -60,7 +61,7 @@ pub(super) fn status(state: &State) -> Status {
 fn restart_status(state: &State, restart: RestartState) -> RestartStatus {
     match restart {
         RestartState::Rolling(generation) => {
-            RestartStatus { state: "rolling".into(), generation: generation.0, report: None }
+            RestartStatus { state: ROLLING.into(), generation: generation.0, report: None }
         }
         RestartState::Failed(generation, report) => RestartStatus {
             state: "failed".into(),
@@ -102,7 +103,7 @@ impl State {
 
     /// Every known app: its root, and what it is called.
     pub(super) fn names(&self) -> Vec<(Vec<u8>, String)> {
-        self.known().map(|(root, options)| (root.clone(), self.name(root, options))).collect()
+        self.options.iter().map(|(root, options)| (root.clone(), self.name(root, options))).collect()
     }
 
     /// What an app is called, from the left part of a path to what is shown of it.
@@ -113,7 +114,8 @@ impl State {
     /// The operator's name for it, else its root.
     pub(super) fn name(&self, root: &[u8], options: &AppOptions) -> String {
         let given = self.config.apps.iter().find(|app| app.root == root).and_then(|app| app.name.clone());
-        given.unwrap_or_else(|| match options.start {
+        let start = options.start.as_ref().or(self.config.defaults.start.as_ref());
+        given.unwrap_or_else(|| match start {
             Some(Start::DemoApp) => "demo".into(),
             _ => String::from_utf8_lossy(root).into_owned(),
         })
@@ -159,11 +161,27 @@ pub(super) fn lines(status: &Status) -> Vec<String> {
             let retry = retry.unwrap_or_else(|| "; until it is enabled".into());
             let _ = write!(line, "  disabled: {}{retry}", printable(&disabled.why));
         }
+        if let Some(restart) = &app.restart {
+            line += &restart_text(restart, &app.root);
+        }
         lines.push(line);
         lines.extend(table(&app.workers));
     }
     lines.extend(ends(&status.post_mortems));
     lines
+}
+
+fn restart_text(restart: &RestartStatus, root: &str) -> String {
+    let RestartStatus { generation, report, .. } = restart;
+    match report {
+        None if restart.state == ROLLING => format!("  rolling to generation {generation}"),
+        None => "  restart failed: its report is no longer kept".to_owned(),
+        Some(report) => {
+            let first = report.lines().next().unwrap_or_default();
+            let problem = first.strip_prefix(root).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(first);
+            format!("  restart failed: {}", printable(problem))
+        }
+    }
 }
 
 /// The latest records, a line each.

@@ -29,6 +29,8 @@ pub enum SpawnStep {
     Execute,
     /// Waiting for the worker to be ready.
     Ready,
+    /// Exchanging the app's files for another version of them.
+    Update,
 }
 
 /// How a process ended.
@@ -55,6 +57,7 @@ impl std::fmt::Display for SpawnStep {
             Self::Prepare => "preparing the process",
             Self::Execute => "executing the start command",
             Self::Ready => "waiting for the worker to be ready",
+            Self::Update => "exchanging the application's files",
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use hatchery_protocol::channel::ReceiveError;
 use hatchery_protocol::codec::{self, DecodeError, Message};
-use hatchery_protocol::link::{AppNumber, Findings, LaunchPlan, Place, WorkerNumber};
+use hatchery_protocol::link::{AppNumber, Findings, LaunchPlan, Place, Sight, SwapStep, WorkerNumber};
 use hatchery_protocol::packet;
 use hatchery_protocol::report::SpawnReport;
 use rustix::net::{RecvFlags, SendFlags};
@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 pub(crate) const INSPECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long finding out about a worker may take: somebody waits for it before killing that worker.
 const EXAMINE_LIMIT: Duration = Duration::from_secs(1);
+/// How long seeing whether anything asks for a restart may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// How long an exchange of files may take: all that the disk has to write is written first.
+pub(crate) const SWAP_LIMIT: Duration = Duration::from_secs(60);
 
 /// What an errand is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,17 @@ pub(crate) enum Purpose {
         generation: u64,
         root: Vec<u8>,
     },
+    Look {
+        app: AppNumber,
+        root: Vec<u8>,
+    },
+    Swap {
+        app: AppNumber,
+        root: Vec<u8>,
+        step: SwapStep,
+    },
+    /// What an exchange has put aside is removed.
+    Clear,
     Find {
         worker: WorkerNumber,
         pid: i32,
@@ -50,7 +65,7 @@ impl Purpose {
             Self::Inspect { .. } => 16,
             // These last as long as a worker takes to listen.
             Self::Find { .. } => 40,
-            Self::Examine { .. } => 4,
+            Self::Look { .. } | Self::Swap { .. } | Self::Clear | Self::Examine { .. } => 4,
             Self::Remove => 8,
         }
     }
@@ -61,6 +76,9 @@ impl Purpose {
             // Until it has found something, or the worker is gone.
             Self::Find { .. } => None,
             Self::Examine { .. } => Some(EXAMINE_LIMIT),
+            Self::Look { .. } => Some(LOOK_LIMIT),
+            Self::Swap { .. } => Some(SWAP_LIMIT),
+            Self::Clear => Some(Duration::from_secs(600)),
             Self::Remove => Some(Duration::from_secs(60)),
         }
     }
@@ -75,6 +93,8 @@ pub(crate) enum Answer {
     /// The worker's socket, as an `O_PATH` descriptor.
     Socket,
     Findings(Box<Findings>),
+    Sight(Option<Box<Sight>>),
+    Swapped,
     Failed(Box<SpawnReport>),
     Removed,
 }

@@ -5,8 +5,10 @@ use crate::examine;
 use crate::find;
 use crate::identity::Rules;
 use crate::inspect;
+use crate::look;
 use crate::reports;
-use hatchery_protocol::link::WorkerNumber;
+use crate::swap::{self, Terms};
+use hatchery_protocol::link::{AppNumber, WorkerNumber};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::report::SpawnReport;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,7 +27,11 @@ const HANGING: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Detail {
     /// With the settings that hold for the app.
-    Inspect(Box<AppOptions>, Rc<Rules>),
+    Inspect(Box<AppOptions>, Rc<Rules>, Terms),
+    Look(Box<AppOptions>, Rc<Rules>),
+    Swap(Terms),
+    /// With the app's root, and whether this process may become any user.
+    Clear(Vec<u8>, bool),
     Find,
     /// With the worker's mark and its control group, if it has one.
     Examine(String, Option<PathBuf>),
@@ -56,7 +62,10 @@ impl Errands {
 
     /// Why `root` can't be looked into now.
     pub(crate) fn refusal(&self, root: &[u8]) -> Option<Box<SpawnReport>> {
-        let hangs = |purpose: &Purpose| matches!(purpose, Purpose::Inspect { root: other, .. } if other == root);
+        let hangs = |purpose: &Purpose| match purpose {
+            Purpose::Inspect { root: other, .. } | Purpose::Swap { root: other, .. } => other == root,
+            _ => false,
+        };
         if self.late.iter().filter_map(|pid| self.leaving.get(pid)).any(hangs) {
             Some(reports::inspection_hangs(root))
         } else if self.is_overrun() {
@@ -64,6 +73,14 @@ impl Errands {
         } else {
             None
         }
+    }
+
+    /// Whether a look at `app` waits, is under way or hangs.
+    pub(crate) fn looks_at(&self, app: AppNumber) -> bool {
+        let looks = |purpose: &Purpose| matches!(purpose, Purpose::Look { app: other, .. } if *other == app);
+        let late = self.late.iter().filter_map(|pid| self.leaving.get(pid));
+        let mut all = self.under_way.iter().map(|errand| &errand.purpose).chain(late);
+        all.any(looks) || self.queue.iter().any(|(purpose, _)| looks(purpose))
     }
 
     /// So many wait or hang that none should be added which somebody waits for.
@@ -161,8 +178,17 @@ impl Errands {
 /// In the child.
 fn run(purpose: &Purpose, detail: Detail) -> (Answer, Option<OwnedFd>) {
     match (purpose, detail) {
-        (Purpose::Inspect { root, .. }, Detail::Inspect(settings, rules)) => {
+        (Purpose::Inspect { root, .. }, Detail::Inspect(settings, rules, terms)) => {
+            swap::before_inspection(root, &terms);
             (inspect::inspect(root, *settings, &rules), None)
+        }
+        (Purpose::Look { root, .. }, Detail::Look(settings, rules)) => {
+            (Answer::Sight(look::look(root, &settings, &rules).map(Box::new)), None)
+        }
+        (Purpose::Swap { root, step, .. }, Detail::Swap(terms)) => (swap::swap(root, *step, &terms), None),
+        (Purpose::Clear, Detail::Clear(root, privileged)) => {
+            swap::clear(&root, privileged);
+            (Answer::Removed, None)
         }
         (Purpose::Find { pid, place, owner, .. }, Detail::Find) => find::find(*pid, place, *owner),
         (Purpose::Examine { pid, .. }, Detail::Examine(mark, group)) => {

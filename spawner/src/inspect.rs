@@ -112,7 +112,7 @@ pub(crate) fn inspect(root: &[u8], settings: AppOptions, rules: &Rules) -> Answe
 
 /// Whom an app runs as.
 #[derive(Debug, Default)]
-struct Who {
+pub(crate) struct Who {
     /// `None`: as this process.
     identity: Option<Identity>,
     /// Whom all that is read at its root must belong to.
@@ -120,7 +120,7 @@ struct Who {
 }
 
 /// From here on this process can do no more than the app itself.
-fn become_whom_it_runs_as(path: &Path, settings: &AppOptions, rules: &Rules) -> Result<Who, InspectError> {
+pub(crate) fn become_whom_it_runs_as(path: &Path, settings: &AppOptions, rules: &Rules) -> Result<Who, InspectError> {
     let (identity, owner) = match identity::choose(path, settings, rules)? {
         Choice::AsThePool => return Ok(Who::default()),
         Choice::Said(identity) | Choice::Unseen(identity) => (identity, None),

@@ -21,6 +21,8 @@
 //! | `errand` | a short-lived child that touches what could hang, and its answer |
 //! | `errands` | all of them: how many at once, which wait, which hang |
 //! | `inspect`, `manifest`, `folder` | how an app is started: from its root, its `hatchery.toml` |
+//! | `look` | what about an app's root can ask for a restart |
+//! | `swap`, `trials` | exchanging an app's files for another version of them |
 //! | `identity`, `users` | whom an app runs as: from what the operator said, and who owns what is at its root |
 //! | `privilege` | what an errand gives up before it looks |
 //! | `examine` | finding out about a running worker |
@@ -38,12 +40,14 @@
 //!
 //! # What the keeper can rely on
 //!
-//! - Every `Inspect`, every `Spawn` and every `Examine` is answered once. Answers come in the order of their being
-//!   ready.
+//! - Every `Inspect`, `Look`, `Swap`, `Spawn` and `Examine` is answered once. Answers come in the order of their
+//!   being ready.
+//! - After a `Swap` that failed, the app's files are what they were: at once, or when they are next looked into.
 //! - `Started` comes when the program is executing, and its process is the keeper's child, leads a session and a
 //!   process group of its own, and dies with the keeper. It is in the control group that `Started` tells, if there
 //!   can be one; limits that are not applied, and need not be, have a sentence each there.
-//! - Whom an app runs as, and what it may use, comes from the configuration that came with `Begin`, whatever
+//! - Whom an app runs as, and what it may use, comes from the configuration that came with `Begin`
+//!   or the last `Configure`, whatever
 //!   `Inspect` says; in a pool without privileges, or with `trust_clients`, from `Inspect`.
 //! - Until a `Spawn` is answered, the keeper must not reap a child that it does not know: the spawner may still
 //!   have to end it. After `SpawnFailed` such a child is a zombie, or about to be.
@@ -68,6 +72,7 @@ mod identity;
 mod inspect;
 mod launch;
 mod limits;
+mod look;
 mod manifest;
 mod mounts;
 mod outbox;
@@ -79,9 +84,11 @@ mod reports;
 mod serve;
 mod socket;
 mod startup;
+mod swap;
 mod sweep;
 mod tcp;
 mod tree;
+mod trials;
 mod users;
 mod word;
 

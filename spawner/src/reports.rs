@@ -1,6 +1,6 @@
 //! Sentences for people: what went wrong, and what to do about it.
 
-use crate::errand::{ErrandError, INSPECT_LIMIT, Purpose};
+use crate::errand::{ErrandError, INSPECT_LIMIT, Purpose, SWAP_LIMIT};
 use crate::launch::{LaunchError, Story};
 use crate::word::{Failure, Stage};
 use hatchery_protocol::config::NotServed;
@@ -39,6 +39,16 @@ pub(crate) fn inspection_took_too_long(root: &[u8]) -> Report {
     inspect(root, problem, "See whether its disk or network mount hangs.".into())
 }
 
+/// The report on an exchange of files that was not done.
+pub(crate) fn update(root: &[u8], problem: String, remedy: String) -> Report {
+    report(root, SpawnStep::Update, problem, remedy)
+}
+
+pub(crate) fn update_took_too_long(root: &[u8]) -> Report {
+    let problem = format!("exchanging the files of {} took longer than {} s", text(root), SWAP_LIMIT.as_secs());
+    update(root, problem, "See whether its disk or network mount hangs, or has much to write.".into())
+}
+
 pub(crate) fn inspection_hangs(root: &[u8]) -> Report {
     let problem = format!("an earlier look into {} still hangs in the kernel", text(root));
     inspect(root, problem, "See whether its disk or network mount hangs.".into())
@@ -73,7 +83,12 @@ fn about(purpose: &Purpose, problem: String, remedy: &str) -> Report {
         Purpose::Find { pid, .. } => {
             find(*pid, format!("the worker's listener could not be looked for: {problem}"), remedy.into())
         }
-        Purpose::Remove | Purpose::Examine { .. } => report(b"", SpawnStep::Prepare, problem, remedy.into()),
+        Purpose::Swap { root, .. } => {
+            update(root, format!("the files of {} could not be exchanged: {problem}", text(root)), remedy.into())
+        }
+        Purpose::Remove | Purpose::Clear | Purpose::Look { .. } | Purpose::Examine { .. } => {
+            report(b"", SpawnStep::Prepare, problem, remedy.into())
+        }
     }
 }
 

@@ -12,9 +12,10 @@ use crate::place::{self, Places};
 use crate::reports;
 use crate::startup::{Basis, Spawner};
 use crate::sweep;
+use crate::trials::{self, UnderTrial};
 use hatchery_protocol::channel::{Channel, ReceiveError, SendError};
 use hatchery_protocol::config::PoolConfig;
-use hatchery_protocol::link::{Findings, FromSpawner, LaunchPlan, Place, ToSpawner, WorkerNumber};
+use hatchery_protocol::link::{AppNumber, Findings, FromSpawner, LaunchPlan, Place, SwapStep, ToSpawner, WorkerNumber};
 use hatchery_protocol::memfd::{self, PayloadError};
 use hatchery_protocol::options::AppOptions;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -73,6 +74,7 @@ struct Server {
     folder: PathBuf,
     config: PoolConfig,
     rules: Rc<Rules>,
+    trials: UnderTrial,
     /// Started by this process, and not gone, each with whom it runs as.
     workers: BTreeMap<WorkerNumber, u32>,
     cgroups: Cgroups,
@@ -99,6 +101,7 @@ pub(crate) fn serve(spawner: Spawner) -> Result<(), ServeError> {
         workers: BTreeMap::new(),
         cgroups: Cgroups::none(),
         places: Places::default(),
+        trials: UnderTrial::default(),
         launches: Vec::new(),
         errands: Errands::default(),
     };
@@ -217,7 +220,16 @@ impl Server {
                 let purpose = Purpose::Inspect { app, generation, root };
                 self.inspect(purpose, *options)?;
             }
-            ToSpawner::Configure | ToSpawner::Look { .. } | ToSpawner::Swap { .. } => {}
+            ToSpawner::Configure => {
+                if let Some(config) = descriptors.first() {
+                    self.config = memfd::read(config)?;
+                }
+                self.trials.configured();
+                let reserved = self.rules.reserved.clone();
+                self.rules = Rc::new(rules(&self.config, self.basis.privileged, reserved));
+            }
+            ToSpawner::Look { app, root } => self.look(app, root)?,
+            ToSpawner::Swap { app, root, step } => self.swap(app, root, step)?,
             ToSpawner::Examine { worker, pid, mark } => self.examine(worker, pid, mark)?,
             ToSpawner::Spawn { worker, mark, plan, notify, .. } => {
                 let user = plan.identity.as_ref().map_or_else(own_user, |identity| identity.uid);
@@ -254,6 +266,7 @@ impl Server {
         if let (Some(_), Some(why)) = (&self.config.cgroup, self.cgroups.refusal()) {
             eprintln!("spawner: workers get no control groups: {why}");
         }
+        self.trials.begin(&pool);
         self.pool = pool;
         self.folder = folder;
         self.phase = Phase::Serving;
@@ -261,7 +274,9 @@ impl Server {
     }
 
     fn inspect(&mut self, purpose: Purpose, asked: AppOptions) -> Result<(), ServeError> {
-        let Purpose::Inspect { root, .. } = &purpose else { return Ok(()) };
+        let Purpose::Inspect { app, root, .. } = &purpose else { return Ok(()) };
+        let app = *app;
+        self.trials.hear_of(app);
         let settings = self.config.settings_of(root, asked, self.basis.privileged);
         let settings = match (settings, self.errands.refusal(root)) {
             (Ok(settings), None) => Ok(Box::new(settings)),
@@ -269,10 +284,45 @@ impl Server {
             (Err(why), _) => Err(reports::not_served(root, why)),
         };
         match settings {
-            Ok(settings) => self.errands.push(purpose, Detail::Inspect(settings, Rc::clone(&self.rules))),
+            Ok(settings) => {
+                self.trials.set_gap(root, settings.update_gap.unwrap_or_default());
+                let terms = self.trials.terms(app, root, self.basis.privileged, &self.config);
+                self.errands.push(purpose, Detail::Inspect(settings, Rc::clone(&self.rules), terms));
+            }
             Err(report) => self.answer(purpose, Answer::Failed(report), None)?,
         }
         Ok(())
+    }
+
+    fn look(&mut self, app: AppNumber, root: Vec<u8>) -> Result<(), ServeError> {
+        let busy = self.errands.looks_at(app) || self.errands.refusal(&root).is_some();
+        let settings = trials::settings(&self.config, &root, self.basis.privileged);
+        let purpose = Purpose::Look { app, root };
+        match settings {
+            Ok(settings) if !busy => {
+                self.errands.push(purpose, Detail::Look(Box::new(settings), Rc::clone(&self.rules)));
+                Ok(())
+            }
+            Ok(_) | Err(_) => self.answer(purpose, Answer::Sight(None), None),
+        }
+    }
+
+    fn swap(&mut self, app: AppNumber, root: Vec<u8>, step: SwapStep) -> Result<(), ServeError> {
+        self.trials.hear_of(app);
+        let refusal = match trials::settings(&self.config, &root, self.basis.privileged) {
+            Err(why) => Some(reports::not_served(&root, why)),
+            Ok(_) => self.errands.refusal(&root),
+        };
+        let terms = self.trials.terms(app, &root, self.basis.privileged, &self.config);
+        let purpose = Purpose::Swap { app, root, step };
+        match refusal {
+            Some(report) => self.answer(purpose, Answer::Failed(report), None),
+            None => {
+                self.trials.insert(app);
+                self.errands.push(purpose, Detail::Swap(terms));
+                Ok(())
+            }
+        }
     }
 
     fn examine(&mut self, worker: WorkerNumber, pid: i32, mark: String) -> Result<(), ServeError> {
@@ -393,7 +443,24 @@ impl Server {
             (Purpose::Examine { worker, .. }, _) => {
                 FromSpawner::Examined { worker, findings: Box::new(Findings::default()) }
             }
-            (Purpose::Remove, _) => return Ok(()),
+            (Purpose::Look { app, .. }, Answer::Sight(sight)) => FromSpawner::Looked { app, sight },
+            (Purpose::Look { app, .. }, _) => FromSpawner::Looked { app, sight: None },
+            (Purpose::Swap { app, root, step }, Answer::Swapped) => {
+                match step {
+                    SwapStep::Take | SwapStep::Back => {}
+                    SwapStep::Keep | SwapStep::Undo => {
+                        self.trials.remove(app);
+                        self.errands.push(Purpose::Clear, Detail::Clear(root, self.basis.privileged));
+                    }
+                }
+                FromSpawner::Swapped { app, report: None }
+            }
+            (Purpose::Swap { app, .. }, Answer::Failed(report)) => {
+                // Whatever there is of it is finished or undone at the next inspection.
+                self.trials.remove(app);
+                FromSpawner::Swapped { app, report: Some(report) }
+            }
+            (Purpose::Remove | Purpose::Clear, _) => return Ok(()),
             (purpose, _) => {
                 let report = reports::wrong_answer(&purpose);
                 return self.answer(purpose, Answer::Failed(report), None);
@@ -411,7 +478,9 @@ impl Server {
             let answer = match &purpose {
                 Purpose::Inspect { root, .. } => Answer::Failed(reports::inspection_took_too_long(root)),
                 Purpose::Examine { .. } => Answer::Findings(Box::default()),
-                Purpose::Find { .. } | Purpose::Remove => continue,
+                Purpose::Look { .. } => Answer::Sight(None),
+                Purpose::Swap { root, .. } => Answer::Failed(reports::update_took_too_long(root)),
+                Purpose::Find { .. } | Purpose::Remove | Purpose::Clear => continue,
             };
             self.answer(purpose, answer, None)?;
         }
@@ -432,6 +501,7 @@ impl Server {
     fn leave(&mut self) {
         self.launches.drain(..).for_each(Launch::give_up);
         self.errands.kill();
+        self.trials.end();
         if self.phase == Phase::Serving {
             sweep::sweep(&self.pool, &self.folder, &self.cgroups);
         }

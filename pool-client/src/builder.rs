@@ -150,7 +150,7 @@ impl Builder {
     }
 
     /// What can be told to be wrong without a pool.
-    fn checked(mut self) -> Result<Self, StartError> {
+    pub(crate) fn checked(mut self) -> Result<Self, StartError> {
         if self.config.max == 0 {
             return Err(StartError::Invalid("max is 0: a pool without workers serves nobody; 1 is the least".into()));
         }

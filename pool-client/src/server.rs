@@ -8,6 +8,7 @@ use crate::error::{ConnectError, ShutdownError, StartError};
 use crate::locate::Executable;
 use crate::owner::{Local, Owner};
 use hatchery_protocol::codec::{self, DecodeError, MAX_PACKET};
+use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::door::{FromDoor, ToDoor};
 use hatchery_protocol::{memfd, packet};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -135,6 +136,16 @@ impl PoolServer {
             return Err(StartError::PrivilegesDropped { started_as: self.started_as.as_raw(), now: now.as_raw() });
         }
         *self = Self::start(self.builder.clone())?;
+        Ok(())
+    }
+
+    /// What the next pool is started with, by [`restart`](PoolServer::restart). The one that runs is told by
+    /// [`Client::reload`], which makes it read where [`PoolConfig::source`] says.
+    ///
+    /// # Errors
+    /// [`StartError::Invalid`]; everything is as before then.
+    pub fn configure(&mut self, config: PoolConfig) -> Result<(), StartError> {
+        self.builder = self.builder.clone().config(config).checked()?;
         Ok(())
     }
 

@@ -4,6 +4,8 @@ use super::forward::Front;
 use super::headers::Peer;
 use super::interim::{Interim, Line};
 use super::listen::{Listener, Stream};
+use hyper::StatusCode;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,12 +14,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// From the first moment of a connection, or the end of an answer, to the end of the next request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a kept connection may stay open for one more request when the server is to end: who is just sending one
+/// would else see the connection end without an answer.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
+/// Connections that are still taken from a listener that is to be closed: more don't wait there, as a rule.
+const BACKLOG: usize = 128;
 /// After a connection could not be accepted: descriptors come back when others end.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -28,30 +36,57 @@ pub(crate) struct Accepting {
     /// Connections at once, of all listeners.
     room: Arc<Semaphore>,
     tasks: TaskTracker,
-    drain: CancellationToken,
+    drain: Drain,
+}
+
+/// The end, in two steps.
+#[derive(Clone, Debug, Default)]
+struct Drain {
+    /// No connection is accepted any more, and each answer is the last of its connection.
+    last: CancellationToken,
+    /// Connections without a request are closed.
+    close: CancellationToken,
 }
 
 impl Accepting {
     pub(crate) fn new(front: Arc<Front>, connections: usize) -> Self {
         let room = Arc::new(Semaphore::new(connections));
-        Self { front, room, tasks: TaskTracker::new(), drain: CancellationToken::new() }
+        Self { front, room, tasks: TaskTracker::new(), drain: Drain::default() }
     }
 
     pub(crate) fn from(&self, listener: Listener) {
         let (front, room, tasks) = (self.front.clone(), self.room.clone(), self.tasks.clone());
         let drain = self.drain.clone();
         self.tasks.spawn(async move {
-            let accepting = accept(&listener, &front, &room, &tasks, &drain);
+            let take = |(stream, peer), place| {
+                let (front, drain) = (front.clone(), drain.clone());
+                tasks.spawn(async move {
+                    match stream {
+                        Stream::Tcp(stream) => serve(stream, peer, front, drain).await,
+                        Stream::Unix(stream) => serve(stream, peer, front, drain).await,
+                    }
+                    drop::<OwnedSemaphorePermit>(place);
+                });
+            };
             tokio::select! {
-                () = accepting => {}
-                () = drain.cancelled() => {}
+                () = accept(&listener, &room, take) => {}
+                () = drain.last.cancelled() => {}
+            }
+            // Their clients are connected already.
+            for _ in 0..BACKLOG {
+                let Ok(place) = room.clone().try_acquire_owned() else { return };
+                tokio::select! {
+                    biased;
+                    Ok(accepted) = listener.accept() => take(accepted, place),
+                    () = std::future::ready(()) => return,
+                }
             }
         });
     }
 
     /// Stops accepting, and lets open requests finish, but no longer than `time`.
     pub(crate) async fn drain(self, time: Duration) {
-        self.drain.cancel();
+        self.drain.last.cancel();
         self.tasks.close();
         let switched = &self.front.switched;
         switched.close();
@@ -59,10 +94,14 @@ impl Accepting {
             self.tasks.wait().await;
             switched.wait().await;
         });
-        if tokio::time::timeout(PAUSE.min(time), finished.as_mut()).await.is_err() {
-            tracing::info!("open requests have {} s to finish; a second signal ends at once", time.as_secs());
-            if tokio::time::timeout(time.saturating_sub(PAUSE), finished).await.is_err() {
-                tracing::warn!("open requests were cut off");
+        let until = Instant::now() + time;
+        if timeout(LAST_REQUEST.min(time / 2), finished.as_mut()).await.is_err() {
+            self.drain.close.cancel();
+            if timeout_at(until.min(Instant::now() + PAUSE), finished.as_mut()).await.is_err() {
+                tracing::info!("open requests have {} s to finish; a second signal ends at once", time.as_secs());
+                if timeout_at(until, finished).await.is_err() {
+                    tracing::warn!("open requests were cut off");
+                }
             }
         }
         self.front.cut.cancel();
@@ -71,28 +110,15 @@ impl Accepting {
     }
 }
 
-async fn accept(
-    listener: &Listener,
-    front: &Arc<Front>,
-    room: &Arc<Semaphore>,
-    tasks: &TaskTracker,
-    drain: &CancellationToken,
-) {
+async fn accept(listener: &Listener, room: &Arc<Semaphore>, take: impl Fn((Stream, Peer), OwnedSemaphorePermit)) {
     let mut failing = false;
     loop {
         // The rest waits in the kernel's queue.
         let Ok(place) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, peer)) => {
+            Ok(accepted) => {
                 failing = false;
-                let (front, drain) = (front.clone(), drain.clone());
-                tasks.spawn(async move {
-                    match stream {
-                        Stream::Tcp(stream) => serve(stream, peer, front, drain).await,
-                        Stream::Unix(stream) => serve(stream, peer, front, drain).await,
-                    }
-                    drop(place);
-                });
+                take(accepted, place);
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -104,16 +130,23 @@ async fn accept(
     }
 }
 
-async fn serve<S>(stream: S, peer: Peer, front: Arc<Front>, drain: CancellationToken)
+async fn serve<S>(stream: S, peer: Peer, front: Arc<Front>, drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let cut = front.cut.clone();
     let interim = Interim::new();
     let line = Line::new(stream, interim.clone());
+    let last = drain.last.clone();
     let service = service_fn(move |request| {
-        let (front, interim) = (front.clone(), interim.clone());
-        async move { Ok::<_, Infallible>(front.answer(peer, &interim, request).await) }
+        let (front, interim, last) = (front.clone(), interim.clone(), last.clone());
+        async move {
+            let mut answer = front.answer(peer, &interim, request).await;
+            if last.is_cancelled() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -124,7 +157,7 @@ where
     let served = async {
         tokio::select! {
             served = connection.as_mut() => return served,
-            () = drain.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = drain.close.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         connection.await
     };

@@ -6,6 +6,7 @@ use super::headers::{self, Peer};
 use super::interim::Interim;
 use super::pages::{Page, wants_html};
 use super::pool::Pool;
+use super::reload::Routes;
 use super::router::{Route, Router};
 use super::switch::Switched;
 use super::upload::Source;
@@ -32,7 +33,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// What every request needs.
 #[derive(Debug)]
 pub(crate) struct Front {
-    pub(crate) router: Router,
+    pub(crate) routes: Routes,
     pub(crate) pool: Pool,
     /// Connections that are no HTTP any more.
     pub(crate) switched: TaskTracker,
@@ -46,8 +47,9 @@ impl Front {
         let html = wants_html(request.headers());
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
+        let router = self.routes.now();
         let answered = async {
-            let asked = Asked::of(&head, &self.router)?;
+            let asked = Asked::of(&head, &router)?;
             let source = Source::of(body).await.map_err(|_| unfinished())?;
             match self.exchange(peer, interim, &head, &asked, &source).await? {
                 Outcome::Answer(mut answer) => {

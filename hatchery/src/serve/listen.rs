@@ -84,7 +84,8 @@ impl fmt::Display for Place {
 #[derive(Debug)]
 pub(crate) enum Bound {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    /// `None`: it was handed over, and its name is for whoever made it to remove.
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 /// A socket's name in the file system; removed when this is dropped, if it is still this socket's.
@@ -112,7 +113,14 @@ impl Bound {
                 Ok(address) => format!("http://{address}"),
                 Err(error) => error.to_string(),
             },
-            Self::Unix(_, file) => format!("unix:{}", file.path.display()),
+            Self::Unix(_, Some(file)) => format!("unix:{}", file.path.display()),
+            Self::Unix(listener, None) => match listener.local_addr() {
+                Ok(address) => match address.as_pathname() {
+                    Some(path) => format!("unix:{}", path.display()),
+                    None => "a Unix socket without a path".to_owned(),
+                },
+                Err(error) => error.to_string(),
+            },
         }
     }
 }
@@ -167,7 +175,7 @@ fn bind_unix(path: &Path) -> Result<Bound, String> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
         listener.set_nonblocking(true)?;
         let found = std::fs::symlink_metadata(path)?;
-        Ok(Bound::Unix(listener, SocketFile { path: path.to_owned(), inode: (found.dev(), found.ino()) }))
+        Ok(Bound::Unix(listener, Some(SocketFile { path: path.to_owned(), inode: (found.dev(), found.ino()) })))
     };
     bind().map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => format!("{shown} exists and is no socket of ours; choose another path"),
@@ -189,7 +197,7 @@ impl Drop for SocketFile {
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener, #[expect(dead_code, reason = "its end removes the file")] SocketFile),
+    Unix(tokio::net::UnixListener, #[expect(dead_code, reason = "its end removes the file")] Option<SocketFile>),
 }
 
 /// A client's connection.

@@ -3,11 +3,12 @@
 //! | file | holds |
 //! | --- | --- |
 //! | [`plan`] | what the options come to |
-//! | [`listen`], [`accept`] | where clients come in, and their connections |
+//! | [`listen`], [`inherit`], [`accept`] | where clients come in, and their connections |
 //! | [`router`], [`forward`] | which app a request is for, and its way there |
 //! | [`attempts`] | how often a request is tried |
 //! | [`headers`], [`upload`], [`exchange`], [`switch`] | head and body of the request, the answer, and what is no HTTP |
 //! | [`pages`] | what is answered when no application does |
+//! | [`reload`] | what is said is read again |
 //! | [`rights`] | as whom all this runs |
 //! | [`pool`] | the pool's channel, and a new pool when the old one is gone |
 
@@ -16,6 +17,7 @@ mod attempts;
 mod exchange;
 mod forward;
 mod headers;
+mod inherit;
 mod interim;
 mod limits;
 pub(crate) mod listen;
@@ -23,6 +25,7 @@ mod logging;
 pub(crate) mod pages;
 pub(crate) mod plan;
 mod pool;
+mod reload;
 mod rights;
 pub(crate) mod router;
 mod switch;
@@ -33,12 +36,14 @@ use crate::complain;
 use accept::Accepting;
 use forward::Front;
 use hatchery_pool_client::PoolServer;
+use inherit::Inherited;
 use limits::OpenFiles;
 use listen::{Bound, Listener};
 use plan::{Plan, Unplanned};
 use pool::{Pool, Revival};
+use reload::{Holding, Routes, Told};
 use rights::Rights;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +55,13 @@ use tokio_util::task::TaskTracker;
 const GRACE: Duration = Duration::from_secs(15);
 
 pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
-    let plan = match Plan::new(options, admin) {
+    // Before any other descriptor is opened.
+    let inherited = match Inherited::take() {
+        Ok(inherited) => inherited,
+        Err(problem) => return complain(problem),
+    };
+    let told = Told { unsaid: inherited.unsaid(&options) };
+    let plan = match told.plan(options, admin) {
         Ok(plan) => plan,
         Err(Unplanned::Sentence(problem)) => return complain(problem),
         Err(Unplanned::File(problems)) => {
@@ -64,7 +75,7 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    let bound = match plan.places.iter().map(Bound::bind).collect::<Result<Vec<Bound>, _>>() {
+    let bound = match inherited.bind(&plan.places, plan.places_said) {
         Ok(bound) => bound,
         Err(problem) => return complain(problem),
     };
@@ -84,7 +95,7 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(format_args!("no threads could be started: {error}")),
     };
-    let status = runtime.block_on(serve(plan, bound, server, rights, files));
+    let status = runtime.block_on(serve(plan, told, bound, server, rights, files));
     // Whatever still runs was told to end, and had its time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     status
@@ -102,16 +113,23 @@ fn start_pool(plan: &Plan) -> Result<PoolServer, String> {
     own.config(plan.config.clone()).start().map_err(|error| error.to_string())
 }
 
-async fn serve(plan: Plan, bound: Vec<Bound>, server: PoolServer, rights: Rights, files: OpenFiles) -> ExitCode {
-    let (term, int) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(term), Ok(int)) => (term, int),
+async fn serve(
+    plan: Plan,
+    told: Told,
+    bound: Vec<Bound>,
+    server: PoolServer,
+    rights: Rights,
+    files: OpenFiles,
+) -> ExitCode {
+    let (mut signals, mut hangups) = match (Signals::new(), Hangups::new()) {
+        (Ok(signals), Ok(hangups)) => (signals, hangups),
         (Err(error), _) | (_, Err(error)) => return complain(format_args!("signals can't be received: {error}")),
     };
-    let mut signals = Signals { term, int };
     announce(&plan, &bound, &server, rights);
+    let holding = Holding::new(told, plan.places, plan.drain_timeout);
     let cut = CancellationToken::new();
     let front = Arc::new(Front {
-        router: plan.router,
+        routes: Routes::new(plan.router),
         pool: Pool::new(server),
         switched: TaskTracker::new(),
         cut: cut.clone(),
@@ -127,13 +145,19 @@ async fn serve(plan: Plan, bound: Vec<Bound>, server: PoolServer, rights: Rights
         Some(sentence) => Revival::Impossible(sentence),
         None => Revival::By(|server: &mut PoolServer| files.as_given(|| server.restart().map_err(|e| e.to_string()))),
     };
+    let reloading = async {
+        while hangups.next().await {
+            holding.reload(&front.routes, &front.pool).await;
+        }
+    };
     let lost = tokio::select! {
         _ = signals.next() => None,
         problem = front.pool.keep_alive(revival) => Some(problem),
+        () = reloading => None,
     };
     // From here on nothing new comes in; the second signal ends at once.
     let drained = async {
-        accepting.drain(plan.drain_timeout).await;
+        accepting.drain(holding.drain_timeout()).await;
         front.pool.shut_down(GRACE).await
     };
     tokio::select! {
@@ -152,12 +176,36 @@ struct Signals {
 }
 
 impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
     /// The next TERM or INT, as the exit status of who is ended by it.
     async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.term.recv() => 128 + 15,
             _ = self.int.recv() => 128 + 2,
         }
+    }
+}
+
+/// HUP, which has two meanings.
+struct Hangups {
+    hup: Signal,
+    /// It was started in a terminal.
+    at_terminal: bool,
+}
+
+impl Hangups {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { hup: signal(SignalKind::hangup())?, at_terminal: std::io::stdin().is_terminal() })
+    }
+
+    /// Waits for the next. True: somebody wants the configuration to be read again; false: the terminal that this
+    /// was started in is gone, and nobody is left to stop it.
+    async fn next(&mut self) -> bool {
+        self.hup.recv().await;
+        !self.at_terminal || std::io::stdin().is_terminal()
     }
 }
 

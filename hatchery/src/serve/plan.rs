@@ -28,6 +28,8 @@ const DEVELOPMENT: &str = "development";
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) places: Vec<Place>,
+    /// Somebody named them.
+    pub(crate) places_said: bool,
     pub(crate) router: Router,
     pub(crate) config: PoolConfig,
     pub(crate) drain_timeout: Duration,
@@ -68,7 +70,11 @@ impl Plan {
         let file = options.config.as_deref().map(OperatorsFile::read).transpose().map_err(Unplanned::File)?;
         let with_file = file.is_some();
         let file = file.unwrap_or_default();
-        let places = places(&options, &file)?;
+        let mut places = places(&options, &file)?;
+        let places_said = !places.is_empty();
+        if !places_said {
+            places.push(Place::default());
+        }
         let mut apps = Apps::of(&options, &file, &here)?;
 
         let pool = std::mem::take(&mut options.said.pool).keys_over(&file.pool);
@@ -106,11 +112,11 @@ impl Plan {
         config.source = Some(source::own(&here, options.config.as_deref()));
         let router = Router::new(apps.routes)?;
         let drain_timeout = config.drain_timeout;
-        Ok(Self { places, router, config, drain_timeout, what: apps.what, warnings: apps.warnings })
+        Ok(Self { places, places_said, router, config, drain_timeout, what: apps.what, warnings: apps.warnings })
     }
 }
 
-/// Said by options and environment, else by the file.
+/// Said by options and environment, else by the file; perhaps nowhere.
 fn places(options: &Serve, file: &OperatorsFile) -> Result<Vec<Place>, String> {
     let listen = match (&options.said.pool.listen, options.port) {
         (None, None) => &file.pool.listen,
@@ -118,9 +124,6 @@ fn places(options: &Serve, file: &OperatorsFile) -> Result<Vec<Place>, String> {
     };
     let mut places = listen.iter().flatten().map(|text| text.parse()).collect::<Result<Vec<Place>, _>>()?;
     places.extend(options.port.map(Place::loopback));
-    if places.is_empty() {
-        places.push(Place::default());
-    }
     Ok(places)
 }
 

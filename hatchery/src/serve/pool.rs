@@ -1,6 +1,7 @@
 //! The pool inside the web server: its channel, and a new one whenever the old one is gone.
 
-use hatchery_pool_client::{Client, ConnectError, GetError, PoolServer, Session, ShutdownError};
+use super::reload::Reloads;
+use hatchery_pool_client::{CallError, Client, ConnectError, GetError, PoolConfig, PoolServer, Session, ShutdownError};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub(crate) struct Pool {
     /// `None` once it was shut down.
     server: RwLock<Option<PoolServer>>,
     channel: Mutex<Channel>,
+    /// What the next pool is started with, if not what this one was.
+    next: Mutex<Option<PoolConfig>>,
     /// One connects, the others wait for it.
     connecting: tokio::sync::Mutex<()>,
 }
@@ -45,6 +48,7 @@ impl Pool {
         Self {
             server: RwLock::new(Some(server)),
             channel: Mutex::new(Channel { client: None, number: 0 }),
+            next: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(()),
         }
     }
@@ -143,6 +147,10 @@ impl Pool {
             restarts.push(now);
             self.lock().client = None;
             if let Some(server) = self.server.write().await.as_mut() {
+                let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(Err(error)) = next.map(|config| server.configure(config)) {
+                    tracing::error!("the next pool is configured as the first was: {error}");
+                }
                 match tokio::task::block_in_place(|| restarting(server)) {
                     Ok(()) => tracing::warn!("the pool was gone; a new one is running"),
                     Err(error) => tracing::error!("the pool is gone, and no new one could be started: {error}"),
@@ -161,5 +169,16 @@ impl Pool {
             Some(server) => tokio::task::block_in_place(|| server.shutdown(grace)),
             None => Ok(()),
         }
+    }
+}
+
+impl Reloads for Pool {
+    async fn reload(&self, next: Option<PoolConfig>) -> Result<(), CallError> {
+        let (client, _) = self.client(Instant::now() + PATIENCE).await.map_err(CallError::PoolGone)?;
+        client.reload().await?;
+        if next.is_some() {
+            *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        }
+        Ok(())
     }
 }

@@ -119,7 +119,7 @@ fn who_asks_meanwhile_is_answered_by_a_later_look() {
     assert_eq!((second.answers, second.config.is_ok(), begun.get()), (1, true, 2));
     assert!(reloads.turn(begin).is_none() && reloads.pid().is_none());
     reloads.ask();
-    let refused = reloads.turn(|| begin_nothing()).unwrap();
+    let refused = reloads.turn(begin_nothing).unwrap();
     assert_eq!(refused.answers, 1);
     assert!(refused.config.unwrap_err().contains("written nowhere"));
 }

@@ -23,7 +23,7 @@ pub(crate) use scene::Trials;
 
 use crate::errand::Answer;
 use crate::reports;
-use error::SwapError;
+use error::{Doing, SwapError};
 use hands::{Gap, Hands};
 use hatchery_protocol::link::{AppNumber, SwapStep};
 use rustix::fs::FileType;
@@ -81,7 +81,7 @@ fn put_in_place(names: &Names, origin: Origin, terms: &Terms) -> Result<(), Swap
         return Err(SwapError::InTheWay(names.path(Spot::Gap)));
     }
     let id = hands::fresh_id().map_err(|errno| SwapError::Step {
-        doing: "making a name for the new version of",
+        doing: Doing::Naming,
         path: names.path(Spot::Name),
         error: errno.into(),
     })?;
@@ -212,7 +212,7 @@ fn perform(hands: &Hands, ops: &[Op], gap: Gap) -> Result<(), SwapError> {
 /// Has the new version's files written to the disk: what is in place after a loss of power shall be whole.
 fn flush(names: &Names, outlook: &Outlook) -> Result<(), SwapError> {
     rustix::fs::syncfs(outlook.open_parent(names)?).map_err(|errno| SwapError::Step {
-        doing: "writing to the disk the new version of",
+        doing: Doing::Flushing,
         path: names.path(Spot::Name),
         error: errno.into(),
     })

@@ -1,6 +1,6 @@
 //! Removing what an exchange has put aside. It may be large, so nobody waits for it.
 
-use super::error::SwapError;
+use super::error::{Doing, SwapError};
 use super::hands::look;
 use super::scene::{Entry, Names};
 use super::who::{self, User};
@@ -29,7 +29,7 @@ fn clear_beside(names: &Names, privileged: bool) -> io::Result<()> {
             let folder = outlook.open_parent(names)?;
             for name in &aside {
                 remove(&folder, name).map_err(|error| SwapError::Step {
-                    doing: "removing the old version",
+                    doing: Doing::Removing,
                     path: names.parent.join(name),
                     error,
                 })?;

@@ -5,6 +5,7 @@ use crate::folder;
 use crate::users::{self, DatabaseError};
 use rustix::fs::FileType;
 use rustix::io::Errno;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,39 @@ pub(super) enum SwapError {
     #[error("{0}")]
     Database(#[from] DatabaseError),
     #[error("{doing} {} failed: {error}", path.display())]
-    Step { doing: &'static str, path: PathBuf, error: io::Error },
+    Step { doing: Doing, path: PathBuf, error: io::Error },
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    Looking,
+    Naming,
+    Flushing,
+    Marking,
+    Unmarking,
+    Renaming,
+    Exchanging,
+    PuttingAside,
+    Writing,
+    Removing,
+}
+
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Looking => "looking at",
+            Self::Naming => "making a name for the new version of",
+            Self::Flushing => "writing to the disk the new version of",
+            Self::Marking => "putting a marker in",
+            Self::Unmarking => "removing the marker from",
+            Self::Renaming => "renaming",
+            Self::Exchanging => "exchanging",
+            Self::PuttingAside => "putting aside",
+            Self::Writing => "writing to the disk what was done to",
+            Self::Removing => "removing the old version",
+        })
+    }
 }
 
 impl SwapError {
@@ -135,6 +168,9 @@ impl SwapError {
                     .into()
             }
             Self::Database(_) => "See whether the user database (passwd, sssd, ldap) is well (`getent passwd`).".into(),
+            Self::Step { doing: Doing::Marking | Doing::Unmarking, path, .. } => {
+                format!("See that its owner may write in {}, and that the disk is well and not full.", path.display())
+            }
             Self::Step { path, .. } => format!(
                 "See that its user may write in {}, and that the disk is well and not full.",
                 path.parent().unwrap_or(path).display()

@@ -1,6 +1,6 @@
 //! What is done on the disk. Every name is looked up in one open folder, and nothing is followed.
 
-use super::error::SwapError;
+use super::error::{Doing, SwapError};
 use super::scene::{COMPLETE, Entry, MARKER, Mark, Names, Scene, Spot};
 use super::steps::{EXCHANGE_WITH_GAP, Op};
 use super::who::Outlook;
@@ -66,7 +66,7 @@ impl Hands {
         let mut found = false;
         for spot in Spot::ALL {
             let name = self.names.spot(spot);
-            let stat = self.look(&name).map_err(|errno| self.failed(spot, "looking at", errno))?;
+            let stat = self.look(&name).map_err(|errno| self.failed(spot, Doing::Looking, errno))?;
             let Some(mut entry) = stat.as_ref().map(Entry::of) else { continue };
             if entry.holds_marker(self.own) {
                 entry.mark = self
@@ -108,36 +108,36 @@ impl Hands {
     /// Does one step, and has it written to the disk.
     pub(super) fn perform(&self, op: &Op, gap: Gap) -> Result<(), SwapError> {
         match op {
-            Op::Mark(spot, mark) => self.mark(*spot, mark).map_err(|error| self.failed_io(*spot, "marking", error))?,
-            Op::Unmark(spot) => self.unmark(*spot).map_err(|errno| self.failed(*spot, "unmarking", errno))?,
+            Op::Mark(spot, mark) => {
+                self.mark(*spot, mark).map_err(|error| self.failed_io(*spot, Doing::Marking, error))?
+            }
+            Op::Unmark(spot) => self.unmark(*spot).map_err(|errno| self.failed(*spot, Doing::Unmarking, errno))?,
             Op::DropStray => remove(&self.parent, &self.names.note())
-                .map_err(|errno| self.failed(Spot::Deploying, "removing the marker of", errno))?,
+                .map_err(|errno| self.failed(Spot::Deploying, Doing::Unmarking, errno))?,
             Op::Move(from, to) => self
                 .rename(&self.names.spot(*from), &self.names.spot(*to))
-                .map_err(|errno| self.failed(*from, "renaming", errno))?,
+                .map_err(|errno| self.failed(*from, Doing::Renaming, errno))?,
             Op::PutAside(spot) => self
                 .rename(
                     &self.names.spot(*spot),
-                    &self.fresh_aside().map_err(|errno| self.failed(*spot, "putting aside", errno))?,
+                    &self.fresh_aside().map_err(|errno| self.failed(*spot, Doing::PuttingAside, errno))?,
                 )
-                .map_err(|errno| self.failed(*spot, "putting aside", errno))?,
+                .map_err(|errno| self.failed(*spot, Doing::PuttingAside, errno))?,
             Op::Exchange => return self.exchange(gap),
         }
-        sync(&self.parent).map_err(|errno| self.failed(Spot::Name, "writing to the disk the folder of", errno))
+        sync(&self.parent).map_err(|errno| self.failed(Spot::Name, Doing::Writing, errno))
     }
 
     fn exchange(&self, gap: Gap) -> Result<(), SwapError> {
         let (name, deploying) = (self.names.spot(Spot::Name), self.names.spot(Spot::Deploying));
         let flags = RenameFlags::EXCHANGE;
         match rustix::fs::renameat_with(&self.parent, &deploying, &self.parent, &name, flags) {
-            Ok(()) => {
-                sync(&self.parent).map_err(|errno| self.failed(Spot::Name, "writing to the disk the folder of", errno))
-            }
+            Ok(()) => sync(&self.parent).map_err(|errno| self.failed(Spot::Name, Doing::Writing, errno)),
             Err(Errno::INVAL | Errno::NOSYS | Errno::XDEV | Errno::OPNOTSUPP) => match gap {
                 Gap::Permitted => EXCHANGE_WITH_GAP.iter().try_for_each(|op| self.perform(op, gap)),
                 Gap::Refused => Err(SwapError::NoExchange(self.names.parent.clone())),
             },
-            Err(errno) => Err(self.failed(Spot::Name, "exchanging", errno)),
+            Err(errno) => Err(self.failed(Spot::Name, Doing::Exchanging, errno)),
         }
     }
 
@@ -184,11 +184,11 @@ impl Hands {
         sync(&folder)
     }
 
-    fn failed(&self, spot: Spot, doing: &'static str, errno: Errno) -> SwapError {
+    fn failed(&self, spot: Spot, doing: Doing, errno: Errno) -> SwapError {
         self.failed_io(spot, doing, errno.into())
     }
 
-    fn failed_io(&self, spot: Spot, doing: &'static str, error: io::Error) -> SwapError {
+    fn failed_io(&self, spot: Spot, doing: Doing, error: io::Error) -> SwapError {
         SwapError::Step { doing, path: self.names.path(spot), error }
     }
 }

@@ -1,7 +1,8 @@
 //! Which pools there are: two pools may serve one app, and one must not undo what the other tries just now.
 //!
 //! Each spawner holds an abstract Unix address with its pool's random name. Nobody listens or connects there; that
-//! it is taken says that its holder lives, whatever became of it, and without a file that could be left behind.
+//! it is taken says that its holder lives, whatever became of it, and without a file that could be left behind. Pools
+//! in containers with a network of their own don't see each other: one app is not for both to update.
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};

@@ -20,6 +20,12 @@ enum Kind {
     File,
 }
 
+/// In memory, where there is one: what is there is written at once, and these tests write many thousand times.
+fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 const DEEP: &str = "a/b/c/d/e";
 
 impl App {
@@ -27,7 +33,7 @@ impl App {
     fn new(kind: Kind, others: &[(&str, &str)]) -> Self {
         let trials = Trials { pool: "none".into(), apps: BTreeSet::new() };
         let terms = Terms { app: AppNumber(7), trials, privileged: false, gap: false };
-        let app = Self { base: tempfile::tempdir().unwrap(), kind, terms };
+        let app = Self { base: folder(), kind, terms };
         app.put("", "old");
         others.iter().for_each(|(ending, version)| app.put(ending, version));
         app
@@ -329,7 +335,7 @@ fn a_marker_that_was_copied_along_says_nothing() {
 
 #[test]
 fn links_planted_for_versions_are_not_followed() {
-    let treasure = tempfile::tempdir().unwrap();
+    let treasure = folder();
     std::fs::write(treasure.path().join("version"), "treasure").unwrap();
     let plant = |path: &Path| symlink(treasure.path(), path).unwrap();
     for kind in [Kind::Folder, Kind::File] {
@@ -367,7 +373,7 @@ fn a_link_in_the_place_of_what_was_there_before_is_not_put_back() {
 
 #[test]
 fn a_link_or_a_second_name_in_the_place_of_the_marker_leaves_what_it_leads_to_unwritten() {
-    let treasure = tempfile::tempdir().unwrap();
+    let treasure = folder();
     let file = treasure.path().join("treasure");
     std::fs::write(&file, "treasure").unwrap();
     for (place, second_name) in [(MARKER, false), (MARKER, true), (".hatchery-deploy.new", false)] {

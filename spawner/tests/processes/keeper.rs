@@ -127,6 +127,25 @@ impl Keeper {
         Some(keeper)
     }
 
+    /// With a spawner on whose file systems two files can't change places at once.
+    pub(crate) fn start_without_exchange() -> Self {
+        let (ours, theirs) = packet::pair().unwrap();
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let mut command = command_at_3(theirs);
+        // SAFETY: it makes system calls only, and allocates nothing.
+        unsafe { command.pre_exec(refuse_exchanges) };
+        let mut keeper = Self::with(ours, command.spawn().unwrap());
+        keeper.begin();
+        keeper
+    }
+
+    /// Has the spawner read another configuration.
+    pub(crate) fn configure(&mut self, config: PoolConfig) {
+        let memfd = memfd::write(&config).unwrap();
+        self.link().send_with(&ToSpawner::Configure, &[memfd.as_fd()]).unwrap();
+        self.config = config;
+    }
+
     fn with(ours: OwnedFd, spawner: Child) -> Self {
         let mut link: Channel<ToSpawner, FromSpawner> = Channel::new(ours);
         link.send_hello().unwrap();
@@ -299,6 +318,29 @@ fn command_at_3(link: OwnedFd) -> Command {
 fn at_3(mut command: Command, link: OwnedFd) -> Command {
     command.args(["-c", "exec \"$0\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_spawner")]).stdin(link);
     command
+}
+
+/// From here on, `renameat2` with RENAME_EXCHANGE answers EINVAL, as it does on file systems that have none.
+fn refuse_exchanges() -> std::io::Result<()> {
+    const NUMBER: u32 = 0;
+    const FLAGS: u32 = 16 + 4 * 8 + if cfg!(target_endian = "big") { 4 } else { 0 };
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let jump = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut program = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NUMBER),
+        jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_renameat2 as u32, 0, 2),
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, FLAGS),
+        jump(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, libc::RENAME_EXCHANGE, 1, 0),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which lives until then.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) == 0
+    };
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Gives a folder and what is in it to a user.

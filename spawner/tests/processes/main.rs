@@ -8,5 +8,7 @@ mod identity;
 mod inspecting;
 mod keeper;
 mod limits;
+mod looking;
 mod starting;
+mod swapping;
 mod worker;

@@ -136,8 +136,10 @@ pub(crate) struct End {
 pub(crate) fn run(order: &Order, at: Option<AdminAt>) -> ExitCode {
     admin::tell(match order {
         Order::Deploy(options) => deploy::run(options, at),
-        Order::Restart(options) if options.no_wait => begin_restart(options, at),
-        order => order.question().and_then(|question| question.ask(&connect(at)?)),
+        order => order.question().and_then(|question| match order {
+            Order::Restart(options) if options.no_wait => begin_restart(&options.of.app, &question, at),
+            _ => question.ask(&connect(at)?),
+        }),
     })
 }
 
@@ -229,15 +231,10 @@ fn one_line(text: &str) -> Result<&str, String> {
 }
 
 /// Asks for a restart, and returns once its generation has begun, or it was refused.
-fn begin_restart(options: &Restart, at: Option<AdminAt>) -> Result<Answer, String> {
-    let question = Question {
-        line: format!("restart {} {}", word(APP, &options.of.app)?, if options.kill { "kill" } else { "graceful" }),
-        until: Until::Verdict,
-        json: options.of.plain.json,
-    };
+fn begin_restart(app: &str, question: &Question, at: Option<AdminAt>) -> Result<Answer, String> {
     let (asking, looking) = (connect(at.clone())?, connect(at)?);
     let status = admin::ask_json(&looking, "status")?;
-    let app = find(&options.of.app, &status)?;
+    let app = find(app, &status)?;
     let (root, before) = (app["root"].clone(), newest(app));
     question.say(&asking)?;
     let by = Instant::now() + PATIENCE;

@@ -15,7 +15,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `startup` | what must hold before the first message: descriptor 3, signals, session |
-//! | `serve` | the loop, and what each message does |
+//! | `serve` | the loop, and what each message does; in `serve/sent`, what errands are sent for |
 //! | `phase` | which message is permitted when |
 //! | `outbox` | answers that wait for the keeper to read |
 //! | `errand` | a short-lived child that touches what could hang, and its answer |

@@ -1,8 +1,10 @@
 //! The loop, and what each message does.
 
+mod sent;
+
 use crate::cgroup::Cgroups;
 use crate::environment;
-use crate::errand::{Answer, ErrandError, Purpose};
+use crate::errand::{Answer, Purpose};
 use crate::errands::{Detail, Errands};
 use crate::identity::Rules;
 use crate::launch::{self, Given, Launch, LaunchError, Outcome, Story};
@@ -12,12 +14,11 @@ use crate::place::{self, Places};
 use crate::reports;
 use crate::startup::{Basis, Spawner};
 use crate::sweep;
-use crate::trials::{self, UnderTrial};
+use crate::trials::UnderTrial;
 use hatchery_protocol::channel::{Channel, ReceiveError, SendError};
 use hatchery_protocol::config::PoolConfig;
-use hatchery_protocol::link::{AppNumber, Findings, FromSpawner, LaunchPlan, Place, SwapStep, ToSpawner, WorkerNumber};
+use hatchery_protocol::link::{FromSpawner, LaunchPlan, ToSpawner, WorkerNumber};
 use hatchery_protocol::memfd::{self, PayloadError};
-use hatchery_protocol::options::AppOptions;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -273,68 +274,6 @@ impl Server {
         Ok(())
     }
 
-    fn inspect(&mut self, purpose: Purpose, asked: AppOptions) -> Result<(), ServeError> {
-        let Purpose::Inspect { app, root, .. } = &purpose else { return Ok(()) };
-        let app = *app;
-        self.trials.hear_of(app);
-        let settings = self.config.settings_of(root, asked, self.basis.privileged);
-        let settings = match (settings, self.errands.refusal(root)) {
-            (Ok(settings), None) => Ok(Box::new(settings)),
-            (Ok(_), Some(report)) => Err(report),
-            (Err(why), _) => Err(reports::not_served(root, why)),
-        };
-        match settings {
-            Ok(settings) => {
-                self.trials.set_gap(root, settings.update_gap.unwrap_or_default());
-                let terms = self.trials.terms(app, root, self.basis.privileged, &self.config);
-                self.errands.push(purpose, Detail::Inspect(settings, Rc::clone(&self.rules), terms));
-            }
-            Err(report) => self.answer(purpose, Answer::Failed(report), None)?,
-        }
-        Ok(())
-    }
-
-    fn look(&mut self, app: AppNumber, root: Vec<u8>) -> Result<(), ServeError> {
-        let busy = self.errands.looks_at(app) || self.errands.refusal(&root).is_some();
-        let settings = trials::settings(&self.config, &root, self.basis.privileged);
-        let purpose = Purpose::Look { app, root };
-        match settings {
-            Ok(settings) if !busy => {
-                self.errands.push(purpose, Detail::Look(Box::new(settings), Rc::clone(&self.rules)));
-                Ok(())
-            }
-            Ok(_) | Err(_) => self.answer(purpose, Answer::Sight(None), None),
-        }
-    }
-
-    fn swap(&mut self, app: AppNumber, root: Vec<u8>, step: SwapStep) -> Result<(), ServeError> {
-        self.trials.hear_of(app);
-        let refusal = match trials::settings(&self.config, &root, self.basis.privileged) {
-            Err(why) => Some(reports::not_served(&root, why)),
-            Ok(_) => self.errands.refusal(&root),
-        };
-        let terms = self.trials.terms(app, &root, self.basis.privileged, &self.config);
-        let purpose = Purpose::Swap { app, root, step };
-        match refusal {
-            Some(report) => self.answer(purpose, Answer::Failed(report), None),
-            None => {
-                self.trials.insert(app);
-                self.errands.push(purpose, Detail::Swap(terms));
-                Ok(())
-            }
-        }
-    }
-
-    fn examine(&mut self, worker: WorkerNumber, pid: i32, mark: String) -> Result<(), ServeError> {
-        let purpose = Purpose::Examine { worker, pid };
-        if self.errands.is_overrun() {
-            return self.answer(purpose, Answer::Findings(Box::default()), None);
-        }
-        let group = self.cgroups.path(worker);
-        self.errands.push(purpose, Detail::Examine(mark, group));
-        Ok(())
-    }
-
     fn spawn(&mut self, worker: WorkerNumber, plan: &LaunchPlan, given: Given) -> Result<(), ServeError> {
         if self.launches.len() >= LAUNCHES {
             return self.spawn_failed(worker, &LaunchError::TooMany, &Story::of(plan));
@@ -410,63 +349,6 @@ impl Server {
         if folder.symlink_metadata().is_ok() {
             self.errands.push(Purpose::Remove, Detail::Remove(folder));
         }
-    }
-
-    fn hear_errand(&mut self, pid: i32) -> Result<(), ServeError> {
-        match self.errands.hear(pid) {
-            None => Ok(()),
-            Some((purpose, Ok((answer, descriptor)))) => self.answer(purpose, answer, descriptor),
-            Some((purpose, Err(error))) => self.errand_failed(purpose, &error),
-        }
-    }
-
-    fn errand_failed(&mut self, purpose: Purpose, error: &ErrandError) -> Result<(), ServeError> {
-        let report = reports::errand(&purpose, error);
-        self.answer(purpose, Answer::Failed(report), None)
-    }
-
-    /// Passes on what an errand brought back.
-    fn answer(&mut self, purpose: Purpose, answer: Answer, descriptor: Option<OwnedFd>) -> Result<(), ServeError> {
-        let message = match (purpose, answer) {
-            (Purpose::Inspect { app, generation, .. }, Answer::Plan(plan)) => {
-                FromSpawner::Inspected { app, generation, plan }
-            }
-            (Purpose::Inspect { app, generation, .. }, Answer::Failed(report)) => {
-                FromSpawner::InspectFailed { app, generation, report }
-            }
-            (Purpose::Find { worker, place: place @ Place::Port(_), .. }, Answer::Port)
-            | (Purpose::Find { worker, place: place @ Place::Path(_), .. }, Answer::Socket) => {
-                FromSpawner::Found { worker, place }
-            }
-            (Purpose::Find { worker, .. }, Answer::Failed(report)) => FromSpawner::FindFailed { worker, report },
-            (Purpose::Examine { worker, .. }, Answer::Findings(findings)) => FromSpawner::Examined { worker, findings },
-            (Purpose::Examine { worker, .. }, _) => {
-                FromSpawner::Examined { worker, findings: Box::new(Findings::default()) }
-            }
-            (Purpose::Look { app, .. }, Answer::Sight(sight)) => FromSpawner::Looked { app, sight },
-            (Purpose::Look { app, .. }, _) => FromSpawner::Looked { app, sight: None },
-            (Purpose::Swap { app, root, step }, Answer::Swapped) => {
-                match step {
-                    SwapStep::Take | SwapStep::Back => {}
-                    SwapStep::Keep | SwapStep::Undo => {
-                        self.trials.remove(app);
-                        self.errands.push(Purpose::Clear, Detail::Clear(root, self.basis.privileged));
-                    }
-                }
-                FromSpawner::Swapped { app, report: None }
-            }
-            (Purpose::Swap { app, .. }, Answer::Failed(report)) => {
-                // Whatever there is of it is finished or undone at the next inspection.
-                self.trials.remove(app);
-                FromSpawner::Swapped { app, report: Some(report) }
-            }
-            (Purpose::Remove | Purpose::Clear, _) => return Ok(()),
-            (purpose, _) => {
-                let report = reports::wrong_answer(&purpose);
-                return self.answer(purpose, Answer::Failed(report), None);
-            }
-        };
-        Ok(self.outbox.push(&message, descriptor)?)
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), ServeError> {

@@ -42,6 +42,10 @@ impl UnderTrial {
         self.apps.retain(|other| core(*other) >= core(app));
     }
 
+    pub(crate) fn contains(&self, app: AppNumber) -> bool {
+        self.apps.contains(&app)
+    }
+
     pub(crate) fn insert(&mut self, app: AppNumber) {
         self.apps.insert(app);
     }

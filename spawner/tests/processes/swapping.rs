@@ -342,4 +342,13 @@ fn what_a_privileged_pool_does_not_serve_is_not_exchanged() {
     let report = swap(&mut keeper, app_of_core(1), &root, SwapStep::Take).unwrap_err();
     assert!(report.problem.ends_with("neither registered nor under apps_under"), "{report:?}");
     assert_eq!(names(&root), ["shop", "shop.update"]);
+
+    // What was begun before is concluded.
+    let app = app_of_core(1);
+    let served = vec![bytes(root.parent().unwrap())];
+    keeper.configure(PoolConfig { apps_under: served, ..PoolConfig::default() });
+    swap(&mut keeper, app, &root, SwapStep::Take).unwrap();
+    keeper.configure(PoolConfig::default());
+    swap(&mut keeper, app, &root, SwapStep::Undo).unwrap();
+    assert_eq!(at(&root).unwrap(), "old");
 }

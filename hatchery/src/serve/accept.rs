@@ -75,10 +75,9 @@ impl Accepting {
             // Their clients are connected already.
             for _ in 0..BACKLOG {
                 let Ok(place) = room.clone().try_acquire_owned() else { return };
-                tokio::select! {
-                    biased;
-                    Ok(accepted) = listener.accept() => take(accepted, place),
-                    () = std::future::ready(()) => return,
+                match listener.accept_now() {
+                    Ok(accepted) => take(accepted, place),
+                    Err(_) => return,
                 }
             }
         });

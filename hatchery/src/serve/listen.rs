@@ -1,6 +1,7 @@
 //! Where the web server listens.
 
 use super::headers::Peer;
+use rustix::net::{SocketFlags, accept_with};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -223,13 +224,38 @@ impl Listener {
         Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                let _ = stream.set_nodelay(true);
-                notice_dead_clients(&stream);
-                (Stream::Tcp(stream), Peer::Ip(address.ip()))
+                tcp(stream, address)
             }
             Self::Unix(listener, _) => (Stream::Unix(listener.accept().await?.0), Peer::Unix),
         })
     }
+}
+
+impl Listener {
+    /// A connection that waits already, also one that the runtime has not heard of yet.
+    ///
+    /// # Errors
+    /// None waits, mostly.
+    pub(crate) fn accept_now(&self) -> io::Result<(Stream, Peer)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let stream = std::net::TcpStream::from(accept_with(listener, flags)?);
+                let address = stream.peer_addr()?;
+                tcp(tokio::net::TcpStream::from_std(stream)?, address)
+            }
+            Self::Unix(listener, _) => {
+                let stream = UnixStream::from(accept_with(listener, flags)?);
+                (Stream::Unix(tokio::net::UnixStream::from_std(stream)?), Peer::Unix)
+            }
+        })
+    }
+}
+
+fn tcp(stream: tokio::net::TcpStream, address: SocketAddr) -> (Stream, Peer) {
+    let _ = stream.set_nodelay(true);
+    notice_dead_clients(&stream);
+    (Stream::Tcp(stream), Peer::Ip(address.ip()))
 }
 
 /// A client that vanished without a word would hold its worker for ever.

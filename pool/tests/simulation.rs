@@ -5,6 +5,8 @@
 mod acts;
 #[path = "simulation/books.rs"]
 mod books;
+#[path = "simulation/deploys.rs"]
+mod deploys;
 #[path = "simulation/history.rs"]
 mod history;
 #[path = "simulation/kinds.rs"]

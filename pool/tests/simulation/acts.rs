@@ -4,7 +4,7 @@ use crate::books::{Checked, Use};
 use crate::knobs::AppKnobs;
 use crate::world::World;
 use hatchery_pool::{
-    ClientId, Close, ConnectionId, Event, Exit, ReportId, Request, RestartMode, SessionId, Time, WorkerId,
+    AppId, ClientId, Close, ConnectionId, Event, Exit, ReportId, Request, RestartMode, SessionId, Time, WorkerId,
 };
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,6 +12,9 @@ use std::time::Duration;
 impl World {
     pub(crate) fn act(&mut self) -> Checked {
         let (closing, operating) = (self.knobs.closing, self.knobs.operating);
+        if self.random.percent(self.knobs.deploying) {
+            return self.deploy();
+        }
         if self.random.percent(operating) {
             return self.operate();
         }
@@ -136,15 +139,12 @@ impl World {
             }
             (8, _) => self.tell(Event::Cancelled { request }),
             (9, _) => self.tell(Event::Tick),
-            (10, Some(app)) => {
-                self.tell(Event::SwapDone { app, report: None })?;
-                self.tell(Event::FilesChanged { app })
-            }
+            (10, Some(app)) if !self.books.is_swapping(app) => self.tell(Event::SwapDone { app, report: None }),
+            (10, _) => self.tell(Event::FilesChanged { app: AppId(1_000_000) }),
             _ => {
                 self.tell(Event::Sampled { worker, resident_bytes: far })?;
                 self.tell(Event::Pinged { worker, alive: false })?;
-                self.tell(Event::Restart { request: None, root, mode: RestartMode::Graceful })?;
-                self.tell(Event::Reloaded { settings: Box::new(self.knobs.settings.clone()) })
+                self.tell(Event::Restart { request: None, root: b"/unheard-of".to_vec(), mode: RestartMode::Graceful })
             }
         }
     }

@@ -5,13 +5,15 @@ mod breaker;
 mod judge;
 mod life;
 mod records;
+mod rolls;
+mod swaps;
 
 use breaker::Broken;
 
 use crate::knobs::{AppKnobs, Knobs};
 use hatchery_pool::{
     AppId, AppSettings, ClientId, Close, ConnectFailure, ConnectionId, Event, Generation, Request, SessionId, Settings,
-    Time, WorkerId,
+    SwapStep, Time, WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -21,6 +23,7 @@ pub(crate) type Checked = Result<(), String>;
 
 pub(crate) struct Worker {
     pub(crate) app: AppId,
+    generation: u64,
     root: Vec<u8>,
     pub(crate) phase: Phase,
     started: Time,
@@ -89,6 +92,8 @@ pub(crate) struct Books {
     doubled: BTreeSet<Request>,
     /// Orders that wait for their answer.
     orders: BTreeMap<Request, Event>,
+    /// Those of clients that are gone.
+    gone: BTreeSet<Request>,
     inspections: BTreeSet<(AppId, Generation)>,
     /// Workers that have to leave by somebody's order.
     sent_away: BTreeSet<WorkerId>,
@@ -101,6 +106,13 @@ pub(crate) struct Books {
     /// What has to be recorded in this step.
     to_record: Option<records::Expected>,
     broken: BTreeMap<Vec<u8>, Broken>,
+    deploys: BTreeMap<AppId, rolls::Deploy>,
+    /// Apps that the operator has disabled.
+    disabled: BTreeSet<Vec<u8>>,
+    /// An update that was asked for in this step: by whom, and how it begins.
+    staged: Option<(AppId, Option<Request>, SwapStep)>,
+    /// In this step an app may restart, and begin anew.
+    may_restart: bool,
 }
 
 impl Books {
@@ -117,6 +129,7 @@ impl Books {
             reconnects: BTreeMap::new(),
             doubled: BTreeSet::new(),
             orders: BTreeMap::new(),
+            gone: BTreeSet::new(),
             inspections: BTreeSet::new(),
             sent_away: BTreeSet::new(),
             arrivals: 0,
@@ -126,6 +139,10 @@ impl Books {
             succeeds: None,
             to_record: None,
             broken: BTreeMap::new(),
+            deploys: BTreeMap::new(),
+            disabled: BTreeSet::new(),
+            staged: None,
+            may_restart: false,
         }
     }
 
@@ -146,6 +163,8 @@ impl Books {
 
     pub(crate) fn told(&mut self, event: &Event, now: Time) {
         self.told_of_failures(event, now);
+        self.told_of_swaps(event);
+        self.told_of_rolls(event);
         self.told_of_life(event, now);
         match event {
             Event::Asked { request, root, .. } => {
@@ -202,6 +221,10 @@ impl Books {
                 self.sent_away.extend(of_app.map(|(&id, _)| id));
             }
             Event::Retire { worker, .. } => _ = self.sent_away.insert(*worker),
+            Event::Reloaded { settings } => {
+                self.settings = (**settings).clone();
+                (self.max_per_app, self.max_idle) = (settings.defaults.max_per_app, settings.defaults.max_idle);
+            }
             Event::Ending { .. } => self.ending = true,
             _ => {}
         }
@@ -253,6 +276,9 @@ impl Books {
 
     fn client_gone(&mut self, client: ClientId) {
         self.open.retain(|request, _| request.client != client);
+        let gone = self.orders.keys().copied().filter(|request| request.client == client);
+        self.gone.extend(gone);
+        self.orders.retain(|request, _| request.client != client);
         for connection in self.connections.values_mut().filter(|connection| connection.client == client) {
             connection.state = match connection.state {
                 Use::Open => Use::Abandoned,
@@ -294,6 +320,9 @@ fn order(event: &Event) -> Option<Request> {
         | Event::Disable { request, .. }
         | Event::Enable { request, .. }
         | Event::Retire { request, .. }
+        | Event::Restart { request, .. }
+        | Event::Staged { request, .. }
+        | Event::RolledBack { request, .. }
         | Event::EndSession { request, .. } => *request,
         _ => None,
     }

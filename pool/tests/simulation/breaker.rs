@@ -53,6 +53,10 @@ impl Broken {
 impl Books {
     /// Before anything else is noted of it.
     pub(super) fn told_of_failures(&mut self, event: &Event, now: Time) {
+        self.may_restart = matches!(
+            event,
+            Event::Restart { .. } | Event::FilesChanged { .. } | Event::SwapDone { .. } | Event::Clear { .. }
+        );
         match event {
             Event::Asked { request, root, .. } => {
                 if let Some(broken) = self.broken.get_mut(root)
@@ -71,8 +75,10 @@ impl Books {
             }
             Event::SpawnFailed { worker, .. } => {
                 let Some(worker) = self.workers.get(worker).filter(|worker| worker.is_starting()) else { return };
-                // One that was to replace another says nothing about the others.
-                let sure = !self.live(worker.app).any(|worker| worker.is_spent());
+                // One that was to replace another says nothing about the others, nor does the first of a new
+                // generation about those that serve.
+                let first = self.is_first(worker.app, worker.generation);
+                let sure = !first && !self.live(worker.app).any(|worker| worker.is_spent());
                 self.broken.entry(worker.root.clone()).or_default().fail(sure, now);
             }
             Event::Exited { worker, exit } => {
@@ -108,6 +114,11 @@ impl Books {
         }
     }
 
+    /// Whatever went wrong, it went wrong with other code.
+    pub(super) fn is_restarted_for_failures(&mut self, root: &[u8]) {
+        self.broken.remove(root);
+    }
+
     pub(super) fn ordered_for_failures(&mut self, effect: &Effect, now: Time) -> Checked {
         match effect {
             Effect::Notice(Notice::BreakerOpened { app, until, .. }) => {
@@ -129,7 +140,7 @@ impl Books {
             }
             Effect::Notice(Notice::BreakerClosed { app }) => {
                 let broken = self.broken.get_mut(self.apps.get(app).map_or(&[][..], Vec::as_slice));
-                let proved = broken.is_some_and(|broken| std::mem::take(&mut broken.proved));
+                let proved = self.may_restart || broken.is_some_and(|broken| std::mem::take(&mut broken.proved));
                 ensure!(proved, "{app} is enabled and has not proved that it works (invariant 16)");
             }
             Effect::Refuse { request, refusal } => self.refused_for_failures(*request, refusal, now)?,

@@ -5,7 +5,7 @@ use crate::kinds::Tally;
 use crate::knobs::AppKnobs;
 use crate::planted::Bug;
 use crate::world::World;
-use hatchery_pool::{AppSnapshot, Event, Request, Time, WorkerId, WorkerState};
+use hatchery_pool::{AppSnapshot, Event, Request, RestartMode, Time, WorkerId, WorkerState};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -85,6 +85,7 @@ fn heal(world: &mut World) -> Checked {
         }
         go_on(world, false)?;
     }
+    switch(world)?;
     renew(world)?;
     restore(world)
 }
@@ -96,6 +97,30 @@ fn go_on(world: &mut World, hogged: bool) -> Checked {
         world.hog()?;
     }
     world.close_one()
+}
+
+/// Every restart, and every exchange, comes to an end.
+fn switch(world: &mut World) -> Checked {
+    for root in world.knobs.apps.iter().map(|app| app.root.clone()).collect::<Vec<_>>() {
+        match world.random.number(0..=5) {
+            0 | 1 => world.tell(Event::Restart { request: None, root, mode: RestartMode::Graceful })?,
+            2 => world.tell(Event::Restart { request: None, root, mode: RestartMode::Kill })?,
+            3 => world.tell(Event::Staged { request: None, root })?,
+            _ => {}
+        }
+    }
+    let bound = world.now + Duration::from_secs(330);
+    while !world.books.deploying().is_empty() {
+        if world.now > bound {
+            let left = world.machine.pool.snapshot(world.now);
+            return Err(format!("{:?} restart without an end (invariant 20): {left:?}", world.books.deploying()));
+        }
+        if world.random.percent(10) {
+            world.ask()?;
+        }
+        go_on(world, false)?;
+    }
+    Ok(())
 }
 
 /// Every worker that has done enough is replaced, or leaves.
@@ -194,6 +219,10 @@ fn left_over(world: &World) -> Checked {
     }
     if left.waiting > 0 || !world.books.connections.is_empty() {
         return Err(format!("left over (invariant 9): {left:?}"));
+    }
+    let plans = world.books.plans_left();
+    if !plans.is_empty() {
+        return Err(format!("something is known of {plans:?}, which nobody uses (invariant 18)"));
     }
     let kept = left.count > 0;
     if kept || world.is_quiet() { Ok(()) } else { Err("something is left to do (invariant 9)".into()) }

@@ -4,8 +4,8 @@
 use super::life::Life;
 use super::{Books, Checked, Connection, Phase, Use, Worker};
 use hatchery_pool::{
-    Answer, AppId, Concurrency, ConnectionId, Effect, Notice, Path, Refusal, Request, SessionId, StopReason, Time,
-    WorkerId,
+    Answer, AppId, Concurrency, ConnectionId, Effect, Event, Notice, Path, Refusal, Request, SessionId, StopReason,
+    Time, WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,28 +19,29 @@ macro_rules! ensure {
 
 impl Books {
     pub(crate) fn ordered(&mut self, effect: &Effect, now: Time) -> Checked {
-        let harmless =
-            matches!(effect, Effect::Refuse { .. } | Effect::Answer { .. } | Effect::Notice(_) | Effect::Forget { .. });
+        let harmless = matches!(
+            effect,
+            Effect::Refuse { .. }
+                | Effect::Answer { .. }
+                | Effect::Notice(_)
+                | Effect::Forget { .. }
+                | Effect::ForgetPlan { .. }
+        );
         ensure!(!self.ended || harmless, "{effect:?} after the end");
         self.ordered_for_life(effect, now)?;
         self.ordered_for_failures(effect, now)?;
+        self.ordered_for_swaps(effect)?;
+        self.ordered_for_rolls(effect, now)?;
         match effect {
             Effect::Inspect { app, generation } => {
                 ensure!(self.inspections.insert((*app, *generation)), "{app} is inspected twice at a time");
             }
-            Effect::Spawn { app, worker, .. } => self.spawned(*app, *worker, now)?,
+            Effect::Spawn { app, worker, generation } => self.spawned(*app, *worker, generation.0, now)?,
             Effect::Grant { request, session, worker, connection, path } => {
                 self.granted(*request, *session, *worker, *connection, *path, now)?;
             }
             Effect::Refuse { request, refusal } => self.refused(*request, refusal)?,
-            Effect::Answer { request, answer } => {
-                let Some(order) = self.orders.remove(request) else {
-                    return Err(format!("{request} is answered and was not asked (invariant 5)"));
-                };
-                if *answer == Answer::Done {
-                    self.obeyed(&order);
-                }
-            }
+            Effect::Answer { request, answer } => self.answered(*request, answer)?,
             Effect::Revoke { connection, client, session, .. } => {
                 let Some(ended) = self.take(*connection, now) else {
                     return Err(format!("{connection} is revoked and does not exist"));
@@ -88,6 +89,23 @@ impl Books {
         Ok(())
     }
 
+    fn answered(&mut self, request: Request, answer: &Answer) -> Checked {
+        let Some(order) = self.orders.remove(&request) else {
+            // Whoever is gone is answered all the same, once.
+            ensure!(self.gone.remove(&request), "{request} is answered and was not asked (invariant 5)");
+            return Ok(());
+        };
+        match &order {
+            Event::Restart { root, .. } => self.answered_restart(root, answer)?,
+            Event::Staged { root, .. } | Event::RolledBack { root, .. } => {
+                self.answered_update(root, request, answer)?;
+            }
+            _ if *answer == Answer::Done => self.obeyed(&order),
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn take(&mut self, id: ConnectionId, now: Time) -> Option<Connection> {
         let connection = self.connections.remove(&id)?;
         if matches!(connection.state, Use::Open | Use::Abandoned | Use::Lingering) {
@@ -110,15 +128,16 @@ impl Books {
         of_app.filter(|worker| matches!(worker.phase, Phase::Starting | Phase::Serving))
     }
 
-    fn spawned(&mut self, app: AppId, id: WorkerId, now: Time) -> Checked {
+    fn spawned(&mut self, app: AppId, id: WorkerId, generation: u64, now: Time) -> Checked {
         let Some(root) = self.apps.get(&app).cloned() else { return Err(format!("{app} starts and is not known")) };
         let knobs = &self.roots[&root];
         let (max, surge) = (self.settings.max.get() as usize, self.settings.surge as usize);
         let limit = knobs.wanted.max_per_app.or(self.max_per_app).map_or(usize::MAX, |limit| limit.get() as usize);
         let of_app = self.workers.values().filter(|worker| worker.app == app).count();
-        // Only who is to be replaced makes room that isn't there.
-        let extra = self.workers.len() >= max || of_app >= limit;
-        let surge = if self.may_replace(app) { surge } else { 0 };
+        // Only who is to be replaced makes room that isn't there, and a new generation.
+        let first = self.is_first(app, generation);
+        let extra = !first && (self.workers.len() >= max || of_app >= limit);
+        let surge = if first || self.may_replace(app) { surge } else { 0 };
         let within = self.workers.len() < max + surge && of_app < limit.saturating_add(surge);
         ensure!(
             within,
@@ -140,6 +159,7 @@ impl Books {
         let phase = Phase::Starting;
         let worker = Worker {
             app,
+            generation,
             root,
             phase,
             started: now,
@@ -253,6 +273,7 @@ impl Books {
         self.succeeds = None;
         self.check_lives(now, ticked)?;
         self.check_failures(now)?;
+        self.check_rolls()?;
         let mut taken: BTreeMap<WorkerId, (u32, u32)> = BTreeMap::new();
         for (id, connection) in &self.connections {
             let worker = self.workers.contains_key(&connection.worker);
@@ -289,10 +310,7 @@ impl Books {
                 self.open
             );
         }
-        ensure!(
-            self.orders.is_empty() && self.reconnects.is_empty() && self.doubled.is_empty(),
-            "a question has no answer"
-        );
+        ensure!(self.reconnects.is_empty() && self.doubled.is_empty(), "a question has no answer");
         ensure!(!self.ending || self.open.is_empty(), "somebody waits for a pool that is ending");
         Ok(())
     }

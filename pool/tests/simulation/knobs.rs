@@ -17,6 +17,8 @@ pub(crate) struct Knobs {
     pub(crate) closing: u32,
     pub(crate) abandoning: u32,
     pub(crate) operating: u32,
+    /// How often an app is restarted, updated, or the configuration read again.
+    pub(crate) deploying: u32,
     /// How often a measurement is never answered.
     pub(crate) lost: u32,
     /// Whether the operator registers the apps, before anybody asks.
@@ -43,6 +45,9 @@ pub(crate) struct AppKnobs {
     /// When nothing goes wrong with it any more, in seconds; faults end before the others'.
     pub(crate) sound_from: u64,
     pub(crate) prestart: bool,
+    /// Generations whose code is broken, and steps of an exchange that fail.
+    pub(crate) broken: u32,
+    pub(crate) unswappable: u32,
     pub(crate) memory: Memory,
     /// Pings that nobody answers, that are answered late, and that are answered badly.
     pub(crate) silent: u32,
@@ -100,6 +105,7 @@ impl Knobs {
             closing: random.count(20..=60),
             abandoning: chance(random, 40),
             operating: chance(random, 12),
+            deploying: chance(random, 25),
             lost: chance(random, 40),
             registered: random.percent(30),
         }
@@ -183,6 +189,8 @@ fn app(random: &mut Random, number: u64) -> AppKnobs {
         crashes: chance(random, 90),
         sound_from: [10, 60, 10_000][random.number(0..=2) as usize],
         prestart: random.percent(40),
+        broken: chance(random, 80),
+        unswappable: chance(random, 50),
         memory: Memory {
             at_first: random.number(100..=1100),
             growth: [0, 100, 600][random.number(0..=2) as usize],

@@ -250,6 +250,10 @@ impl Books {
             ensure!(self.sent_away.contains(&id), "{id} was retired by nobody");
         }
         if first && spent.is_some() && !is_recycling(why) {
+            let new = self.succeeds.filter(|new| self.workers.get(new).is_some_and(|new| new.app == app));
+            if let Some(new) = new.filter(|_| why == StopReason::OldGeneration) {
+                self.take_over(id, new);
+            }
             self.nobody_replaces(app);
         }
         if !first || !is_recycling(why) {
@@ -387,6 +391,11 @@ fn is_recycling(why: StopReason) -> bool {
 impl Worker {
     pub(super) fn is_serving(&self) -> bool {
         self.phase == Phase::Serving
+    }
+
+    /// A newer generation serves.
+    pub(super) fn is_superseded(&mut self) {
+        self.life.spent = Some(StopReason::OldGeneration);
     }
 
     pub(super) fn was_told_to_leave(&self) -> bool {

@@ -6,8 +6,8 @@ use crate::knobs::{AppKnobs, Knobs};
 use crate::planted::{Bug, Machine};
 use crate::random::Random;
 use hatchery_pool::{
-    ClientId, ConnectFailure, ConnectionId, Effect, Event, Exit, Notice, Path, ReportId, Request, SessionId, Time,
-    WorkerId,
+    AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Exit, Generation, Notice, Path, ReportId, Request,
+    SessionId, Time, WorkerId,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub(crate) struct World {
     /// What has to be told before anything else.
     at_once: VecDeque<Event>,
     processes: BTreeMap<WorkerId, Process>,
+    /// Generations whose code is broken, and whether that is seen by looking at it.
+    pub(crate) broken: BTreeMap<(AppId, Generation), bool>,
     last_client: u64,
     last_request: u64,
     pub(crate) steps: u64,
@@ -59,6 +61,7 @@ impl World {
             arranged: 0,
             at_once: VecDeque::new(),
             processes: BTreeMap::new(),
+            broken: BTreeMap::new(),
             last_client: 0,
             last_request: 0,
             steps: 0,
@@ -152,7 +155,8 @@ impl World {
                 let sound = self.is_sound(&knobs);
                 let after = self.random.millis(0..=50);
                 let (app, generation, plan) = (*app, *generation, knobs.plan);
-                let failed = !sound && self.random.percent(knobs.uninspectable);
+                let broken = self.faults && self.broken.get(&(app, generation)) == Some(&true);
+                let failed = broken || !sound && self.random.percent(knobs.uninspectable);
                 let report = ReportId(self.steps);
                 self.arrange(
                     after,
@@ -163,7 +167,12 @@ impl World {
                     },
                 );
             }
-            Effect::Spawn { app, worker, .. } => self.launch(*worker, self.books.apps.get(app).cloned()),
+            Effect::Spawn { app, worker, generation } => {
+                let broken = self.faults && self.broken.get(&(*app, *generation)) == Some(&false);
+                self.launch(*worker, self.books.apps.get(app).cloned(), broken);
+            }
+            Effect::Swap { app, .. } => self.swap(*app),
+            Effect::Notice(Notice::Restarting { app, generation, .. }) => self.begin(*app, *generation),
             Effect::Grant { session, worker, path: Path::Fresh, .. } => self.reach(*session, *worker),
             Effect::Grant { request, session, path: Path::Parked, .. } if self.random.percent(10) => {
                 let request = self.new_request(request.client);
@@ -190,7 +199,7 @@ impl World {
         }
     }
 
-    fn knobs_of(&self, root: Option<Vec<u8>>) -> AppKnobs {
+    pub(crate) fn knobs_of(&self, root: Option<Vec<u8>>) -> AppKnobs {
         let mut knobs = self.knobs.apps.iter();
         knobs.find(|app| Some(&app.root) == root.as_ref()).expect("only known roots are started").clone()
     }
@@ -199,7 +208,7 @@ impl World {
         !self.faults || self.now.since_start().as_secs() >= app.sound_from
     }
 
-    fn launch(&mut self, worker: WorkerId, root: Option<Vec<u8>>) {
+    fn launch(&mut self, worker: WorkerId, root: Option<Vec<u8>>, broken: bool) {
         let app = self.knobs_of(root);
         let sound = self.is_sound(&app);
         let unless_sound = |chance: u32| if sound { 0 } else { chance };
@@ -209,7 +218,7 @@ impl World {
         let after = if self.faults { after } else { after.min(enough) };
         let fails = if self.books.serves(&app.root) { app.fails.max(app.fails_beside) } else { app.fails };
         let hangs = self.random.percent(unless_sound(app.hangs));
-        let failed = self.random.percent(unless_sound(fails));
+        let failed = broken || self.random.percent(unless_sound(fails));
         let process = Process {
             ignores_term: self.random.percent(unless_sound(app.ignores_term)),
             unreachable: unless_sound(app.unreachable),

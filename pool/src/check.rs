@@ -7,7 +7,8 @@
 use crate::app::{App, Inspection};
 use crate::book::Use;
 use crate::ids::{AppId, WorkerId};
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
+use crate::rolling::Stage;
 use crate::room;
 use crate::roster::{Phase, Worker};
 use crate::routing;
@@ -88,12 +89,45 @@ impl Pool {
             ensure(timed || app.settings.max_queue_wait.is_none(), || format!("the waiters of {id} have no timer"))?;
         }
         let kept = !self.is_forgettable(id) || self.remembered.time(id).is_some();
+        let deploys = app.roll.is_some() || app.update.is_some();
         let used = !crew.all.is_empty() || self.queue.first(id).is_some() || app.inspection == Inspection::Looking;
-        ensure(kept || used || self.short.contains(&id), || format!("{id} should be forgotten"))?;
+        ensure(kept || used || deploys || self.short.contains(&id), || format!("{id} should be forgotten"))?;
+        self.check_roll(id, app)?;
         let unstaffed = room::unstaffed_since(self, id) == self.unstaffed.time(id);
         ensure(unstaffed, || format!("{id} is not where apps without a worker wait"))?;
         let over = app.max_idle().is_some() && crew.serving > app.min() && crew.longest_idle().is_some();
         ensure(!over || self.timers.time(Timer::Idle(id)).is_some(), || format!("{id} has no idle timer"))
+    }
+
+    /// A restart is where its workers are.
+    fn check_roll(&self, id: AppId, app: &App) -> Checked {
+        let stage = app.roll.as_ref().map(|roll| roll.stage);
+        let known = matches!(stage, Some(Stage::Known(_)));
+        ensure(known == self.rolling.contains(&id), || format!("{id} is not where restarts wait for room"))?;
+        ensure(app.generation <= app.newest, || format!("{id} has a generation that was never begun"))?;
+        let mut of_app = self.roster.crew(id).all.iter().copied();
+        let mut stray = of_app.find(|&worker| {
+            let told = self.roster.get(worker).is_some_and(|worker| worker.why.is_some());
+            !told && self.is_first_of_roll(worker)
+        });
+        let Some(roll) = &app.roll else {
+            ensure(stray.is_none(), || format!("{stray:?} is of a generation that isn't begun"))?;
+            let untried = self.phase == pool::Phase::Running && self.is_trying_update(id);
+            return ensure(!untried, || format!("nobody tries the update of {id}"));
+        };
+        let beside = app.generation < roll.generation;
+        let holds = match roll.stage {
+            Stage::Looking | Stage::Known(_) => beside,
+            Stage::Starting(_, first) => {
+                stray = stray.filter(|&worker| worker != first);
+                let worker = self.roster.get(first);
+                beside && worker.is_some_and(|first| (first.app, first.generation) == (id, roll.generation))
+            }
+            Stage::Fresh => app.generation == roll.generation && app.is_kept_up(),
+            Stage::Serving => app.generation == roll.generation && app.plan().is_some(),
+        };
+        ensure(stray.is_none(), || format!("{stray:?} is of a generation that isn't begun"))?;
+        ensure(holds, || format!("{id} restarts, {:?}, and its generation is {:?}", roll.stage, app.generation))
     }
 
     fn check_timers(&self) -> Checked {

@@ -27,12 +27,16 @@ impl Pool {
 
     /// All workers of an app leave; whoever waits is served by fresh ones, of the next generation.
     fn dissolve(&mut self, id: AppId, why: StopReason, now: Time) {
-        let askers = self.drop_roll(id, now);
-        let answer = match self.apps.get(&id).and_then(|app| app.closed(now)) {
-            Some(refusal) if why != StopReason::Cleared => Answer::Refused(refusal),
+        let askers = self.drop_roll(id);
+        let closed = self.apps.get(&id).and_then(|app| app.closed(now));
+        let answer = match &closed {
+            Some(refusal) if why != StopReason::Cleared => Answer::Refused(refusal.clone()),
             _ => Answer::Done,
         };
         self.answer_all(askers, &answer);
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.owed = 0;
+        }
         let workers: Vec<WorkerId> = self.roster.crew(id).all.iter().copied().collect();
         for worker in workers {
             self.leave(worker, why, now);
@@ -43,7 +47,7 @@ impl Pool {
         if why == StopReason::Cleared && self.is_trying_update(id) {
             self.begin_next(id, Vec::new(), true, now);
         } else {
-            self.undo_update(id, Refusal::Stopped);
+            self.undo_update(id, closed.unwrap_or(Refusal::Stopped), now);
         }
         self.touch(id);
     }
@@ -160,12 +164,14 @@ impl Pool {
         self.done(request);
     }
 
-    pub(crate) fn disable(&mut self, request: Option<Request>, root: &[u8], why: &str) {
+    pub(crate) fn disable(&mut self, request: Option<Request>, root: &[u8], why: &str, now: Time) {
         let Some(id) = self.app(root) else { return self.unknown(request) };
         if let Some(app) = self.apps.get_mut(&id) {
             app.disabled = Some(why.to_owned());
         }
-        self.refuse_waiters(id, &Refusal::Disabled { until: None, why: Disabling::Operator(why.to_owned()) });
+        let refusal = Refusal::Disabled { until: None, why: Disabling::Operator(why.to_owned()) };
+        self.refuse_waiters(id, &refusal);
+        self.end_fresh_roll(id, &refusal, now);
         self.done(request);
     }
 
@@ -199,8 +205,12 @@ impl Pool {
         self.done(request);
     }
 
-    /// The operator changed the configuration. What it says of single apps comes as `Added` and `Removed`.
+    /// The operator changed the configuration. What it says of single apps comes as `Added` and `Removed`; what it says
+    /// of all holds for those that only a `get` made known, too.
     pub(crate) fn reloaded(&mut self, settings: Settings) {
+        for app in self.apps.values_mut().filter(|app| app.origin == Origin::Client) {
+            app.settings = app.wanted.applied_to(&settings.defaults);
+        }
         self.given = settings.clone();
         self.settings = settings;
         self.touch_all();
@@ -247,6 +257,7 @@ impl Pool {
         let apps: Vec<AppId> = self.apps.keys().copied().collect();
         for app in apps {
             self.refuse_roll(app, &Refusal::ShuttingDown, now);
+            self.refuse_update(app, &Refusal::ShuttingDown);
         }
         self.touch_all();
         let workers: Vec<WorkerId> = self.roster.workers().map(|(id, _)| id).collect();

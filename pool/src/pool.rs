@@ -113,7 +113,7 @@ impl Pool {
             Event::Removed { request, root } => self.removed(request, &root, now),
             Event::StopApp { request, root } => self.stop_app(request, &root, now),
             Event::StartApp { request, root } => self.start_app(request, &root),
-            Event::Disable { request, root, why } => self.disable(request, &root, &why),
+            Event::Disable { request, root, why } => self.disable(request, &root, &why, now),
             Event::Enable { request, root } => self.enable(request, &root),
             Event::Retire { request, worker } => self.retire(request, worker, now),
             Event::EndSession { request, session } => self.end_session(request, session, now),
@@ -180,6 +180,7 @@ impl Pool {
         let mut settled = BTreeSet::new();
         loop {
             while let Some(app) = self.touched.pop_first() {
+                self.note_alone(app);
                 self.trim(app, now);
                 self.serve(app, now);
                 self.leave_old(app, now);
@@ -191,6 +192,7 @@ impl Pool {
                 Some(Move::Start(app)) => self.start(app, now),
                 Some(Move::Replace(worker)) => self.replace(worker, now),
                 Some(Move::Roll(app)) => self.start_roll(app, now),
+                Some(Move::GiveUp(app, worker)) => self.give_up(app, worker, now),
                 Some(Move::Leave(worker, why)) => self.leave(worker, why, now),
                 None => break,
             }
@@ -212,7 +214,7 @@ impl Pool {
 
     /// Sets the timers of an app, and forgets what nothing needs any more.
     fn tidy(&mut self, id: AppId, now: Time) {
-        self.finish_roll(id, now);
+        self.finish_roll(id);
         let Some(app) = self.apps.get(&id) else { return };
         let crew = self.roster.crew(id);
         if let (Some(idle), Some((since, _))) = (app.max_idle(), crew.longest_idle())
@@ -225,7 +227,7 @@ impl Pool {
             _ => self.timers.clear(Timer::Wait(id)),
         }
         let over = crew.all.is_empty() && self.queue.len(id) == 0 && !self.short.contains(&id);
-        if over && app.inspection != Inspection::Looking && app.update.is_none() {
+        if over && app.inspection != Inspection::Looking && app.roll.is_none() && app.update.is_none() {
             self.timers.clear(Timer::Idle(id));
             self.rest(id, now);
         } else {

@@ -12,7 +12,7 @@ use crate::effect::{Answer, Effect, EndReason, Notice, Refusal, StopReason};
 use crate::event::RestartMode;
 use crate::ids::{AppId, Generation, ReportId, Request, WorkerId};
 use crate::pool::{Phase as PoolPhase, Pool};
-use crate::room;
+use crate::room::{self, Move};
 use crate::roster::Phase;
 use crate::settings::Plan;
 use crate::time::Time;
@@ -25,6 +25,8 @@ pub(crate) struct Roll {
     pub(crate) stage: Stage,
     /// Who wants to know what becomes of it, or of a newer one.
     pub(crate) askers: Vec<Request>,
+    /// Old workers that have left to make room for its first.
+    pub(crate) given_up: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,17 +78,26 @@ impl Pool {
 
     /// The next generation begins once an exchange allows it; with `tried` whether or not anybody uses the app.
     pub(crate) fn begin_next(&mut self, id: AppId, askers: Vec<Request>, tried: bool, now: Time) {
-        self.begin_roll(id, RestartMode::Graceful, askers, tried, now);
+        match self.unrestartable(id) {
+            Some(refusal) => {
+                self.answer_all(askers, &Answer::Refused(refusal.clone()));
+                self.undo_update(id, refusal, now);
+            }
+            None => self.begin_roll(id, RestartMode::Graceful, askers, tried, now),
+        }
     }
 
     /// Begins the next generation; one that was begun and isn't the app's yet is dropped.
     /// With `tried` a worker is started though nobody uses the app.
-    fn begin_roll(&mut self, id: AppId, mode: RestartMode, more: Vec<Request>, tried: bool, now: Time) {
-        let mut askers = self.drop_roll(id, now);
-        askers.extend(more);
+    fn begin_roll(&mut self, id: AppId, mode: RestartMode, mut askers: Vec<Request>, tried: bool, now: Time) {
         if self.put_off_restart(id, &askers) {
             return;
         }
+        let before = self.take_roll(id);
+        // Whoever waits for a verdict, gets one.
+        let tried = tried || before.is_some() || self.is_trying_update(id);
+        let given_up = before.as_ref().map_or(0, |roll| roll.given_up);
+        askers.extend(before.into_iter().flat_map(|roll| roll.askers));
         // Whatever went wrong, it went wrong with other code.
         self.prove(id);
         let crew = self.roster.crew(id);
@@ -94,22 +105,24 @@ impl Pool {
         let Some(app) = self.apps.get_mut(&id) else { return };
         app.newest = Generation(app.newest.0 + 1);
         app.failed_roll = None;
-        let (generation, kept_up) = (app.newest, app.is_kept_up());
+        let (generation, kept_up, closed) = (app.newest, app.is_kept_up(), app.closed(now));
         self.notice(Notice::Restarting { app: id, generation, mode });
         if mode == RestartMode::Kill {
             self.end_old(id, now);
         }
         self.leave_starting(id, now);
         if mode == RestartMode::Graceful && serving && kept_up {
-            self.set_roll(id, Roll { generation, stage: Stage::Looking, askers });
+            self.set_roll(id, Roll { generation, stage: Stage::Looking, askers, given_up });
             self.effect(Effect::Inspect { app: id, generation });
         } else {
             self.adopt(id, generation, Inspection::Unknown);
-            self.supersede(id, now);
             if used && kept_up {
-                self.set_roll(id, Roll { generation, stage: Stage::Fresh, askers });
+                self.set_roll(id, Roll { generation, stage: Stage::Fresh, askers, given_up });
             } else {
+                // Nobody is served, and nothing started: the next start is of the new generation.
+                self.leave_all(id, now);
                 self.answer_all(askers, &Answer::Done);
+                self.undo_update(id, closed.unwrap_or(Refusal::Stopped), now);
             }
         }
         self.touch(id);
@@ -148,17 +161,18 @@ impl Pool {
         self.note_roll(id, matches!(stage, Stage::Known(_)));
     }
 
-    /// Ends a restart that is under way, whoever asks; who waits for it is returned.
-    pub(crate) fn drop_roll(&mut self, id: AppId, now: Time) -> Vec<Request> {
+    /// Ends a restart that is under way; who waits for it is returned. Its first worker is the caller's to send away.
+    pub(crate) fn drop_roll(&mut self, id: AppId) -> Vec<Request> {
+        self.take_roll(id).map_or_else(Vec::new, |roll| roll.askers)
+    }
+
+    fn take_roll(&mut self, id: AppId) -> Option<Roll> {
         self.note_roll(id, false);
-        let Some(roll) = self.apps.get_mut(&id).and_then(|app| app.roll.take()) else { return Vec::new() };
-        if let Stage::Starting(_, worker) = roll.stage {
-            self.leave(worker, StopReason::OldGeneration, now);
-        }
+        let roll = self.apps.get_mut(&id).and_then(|app| app.roll.take())?;
         if matches!(roll.stage, Stage::Known(_) | Stage::Starting(..)) {
             self.effect(Effect::ForgetPlan { app: id, generation: roll.generation });
         }
-        roll.askers
+        Some(roll)
     }
 
     pub(crate) fn answer_all(&mut self, askers: Vec<Request>, answer: &Answer) {
@@ -169,15 +183,36 @@ impl Pool {
 
     /// A restart comes to nothing, for another reason than that its code is broken.
     pub(crate) fn refuse_roll(&mut self, id: AppId, refusal: &Refusal, now: Time) {
-        let askers = self.drop_roll(id, now);
+        let askers = self.drop_roll(id);
         self.answer_all(askers, &Answer::Refused(refusal.clone()));
-        self.undo_update(id, refusal.clone());
+        self.undo_update(id, refusal.clone(), now);
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.owed = 0;
+        }
     }
 
-    /// What was half-started is never put to use.
+    /// An app is disabled: where no worker serves nothing is started any more, and a restart has nothing to wait for.
+    pub(crate) fn end_fresh_roll(&mut self, id: AppId, refusal: &Refusal, now: Time) {
+        if self.apps.get(&id).and_then(|app| app.roll.as_ref()).is_some_and(|roll| roll.stage == Stage::Fresh) {
+            let askers = self.drop_roll(id);
+            self.answer_all(askers, &Answer::Done);
+            self.undo_update(id, refusal.clone(), now);
+        }
+    }
+
+    /// What was half-started is never put to use. Whoever has failed goes without being told.
     pub(crate) fn leave_starting(&mut self, id: AppId, now: Time) {
-        let starting: Vec<WorkerId> = self.roster.crew(id).starting.iter().copied().collect();
+        let starting = self.roster.crew(id).starting.iter().copied();
+        let hopeful = |id: &WorkerId| self.roster.get(*id).is_some_and(|worker| worker.report.is_none());
+        let starting: Vec<WorkerId> = starting.filter(hopeful).collect();
         for worker in starting {
+            self.leave(worker, StopReason::OldGeneration, now);
+        }
+    }
+
+    fn leave_all(&mut self, id: AppId, now: Time) {
+        let workers: Vec<WorkerId> = self.roster.crew(id).all.iter().copied().collect();
+        for worker in workers {
             self.leave(worker, StopReason::OldGeneration, now);
         }
     }
@@ -192,20 +227,16 @@ impl Pool {
         }
     }
 
-    /// Workers of older generations are used only when nobody else has a slot, and replaced.
+    /// Workers of older generations are used only when nobody else has a slot, and replaced. Whoever parked a
+    /// connection at one gets the new generation next.
     fn supersede(&mut self, id: AppId, now: Time) {
         let Some(generation) = self.apps.get(&id).map(|app| app.generation) else { return };
         let all = self.roster.crew(id).all.iter().copied();
         let older: Vec<WorkerId> = all.filter(|id| self.is_older(*id, generation)).collect();
         for worker in older {
-            match self.roster.get(worker).map(|worker| worker.phase) {
-                Some(Phase::Serving) => {
-                    self.roster.update(worker, |worker| worker.spent = Some(StopReason::OldGeneration));
-                    // Else their owners would come back to it before they see anything new.
-                    self.revoke_all(worker, Some(Use::Parked), EndReason::LeaseEnded, now);
-                }
-                Some(Phase::Starting) => self.leave(worker, StopReason::OldGeneration, now),
-                _ => {}
+            if self.roster.get(worker).is_some_and(|worker| worker.phase == Phase::Serving) {
+                self.roster.update(worker, |worker| worker.spent = Some(StopReason::OldGeneration));
+                self.revoke_all(worker, Some(Use::Parked), EndReason::LeaseEnded, now);
             }
         }
         self.touch(id);
@@ -215,12 +246,15 @@ impl Pool {
         self.roster.get(id).is_some_and(|worker| worker.generation < generation)
     }
 
-    pub(crate) fn roll_inspected(&mut self, id: AppId, generation: Generation, plan: Plan) {
+    /// True: a restart was waiting for it.
+    pub(crate) fn roll_inspected(&mut self, id: AppId, generation: Generation, plan: Plan) -> bool {
         let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
-        if roll.is_some_and(|roll| roll.generation == generation && roll.stage == Stage::Looking) {
+        let awaited = roll.is_some_and(|roll| roll.generation == generation && roll.stage == Stage::Looking);
+        if awaited {
             self.set_stage(id, Stage::Known(plan));
             self.touch(id);
         }
+        awaited
     }
 
     pub(crate) fn roll_inspect_failed(&mut self, id: AppId, generation: Generation, report: ReportId, now: Time) {
@@ -241,9 +275,31 @@ impl Pool {
     /// Starts the first worker of the new generation.
     pub(crate) fn start_roll(&mut self, id: AppId, now: Time) {
         let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
-        let Some((generation, Stage::Known(plan))) = roll.map(|roll| (roll.generation, roll.stage)) else { return };
+        let known = roll.map(|roll| (roll.generation, roll.stage, roll.given_up));
+        let Some((generation, Stage::Known(plan), given_up)) = known else { return };
+        let beside = given_up == 0 && self.roster.crew(id).serving > 0;
         if let Some(worker) = self.hire_of(id, None, generation, plan, now) {
+            self.roster.update(worker, |worker| worker.beside = beside);
             self.set_stage(id, Stage::Starting(plan, worker));
+        }
+    }
+
+    /// An old worker leaves to make room for the first of the new generation.
+    pub(crate) fn give_up(&mut self, id: AppId, worker: WorkerId, now: Time) {
+        if let Some(roll) = self.apps.get_mut(&id).and_then(|app| app.roll.as_mut()) {
+            roll.given_up += 1;
+        }
+        self.leave(worker, StopReason::OldGeneration, now);
+    }
+
+    /// When no old worker is left, the first of the new generation is one like any other.
+    pub(crate) fn note_alone(&mut self, id: AppId) {
+        let stage = self.apps.get(&id).and_then(|app| app.roll.as_ref()).map(|roll| roll.stage);
+        if let Some(Stage::Starting(_, first)) = stage
+            && self.roster.crew(id).serving == 0
+            && self.roster.get(first).is_some_and(|worker| worker.beside)
+        {
+            self.roster.update(first, |worker| worker.beside = false);
         }
     }
 
@@ -261,7 +317,14 @@ impl Pool {
         }
         self.set_stage(id, Stage::Serving);
         self.supersede(id, now);
-        self.keep_update(id);
+        // It has gone beyond the limits in place of another, which nobody else shall have to make up for.
+        if self.roster.get(worker).is_some_and(|worker| worker.beside) {
+            self.roster.update(worker, |worker| worker.beside = false);
+            if let Some(old) = self.who_makes_room(id, generation) {
+                self.leave(old, StopReason::OldGeneration, now);
+            }
+        }
+        self.keep_update(id, now);
     }
 
     /// A worker of the new generation could not be started. True: others go on serving, and this says nothing about them.
@@ -301,14 +364,16 @@ impl Pool {
     /// The new generation can't be started: the old one serves on.
     fn fail_roll(&mut self, id: AppId, report: ReportId, now: Time) {
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let Some(generation) = app.roll.as_ref().map(|roll| roll.generation) else { return };
+        let Some((generation, given_up)) = app.roll.as_ref().map(|roll| (roll.generation, roll.given_up)) else {
+            return;
+        };
         app.failed_roll = Some((generation, report));
         // Where a worker left to make room for it, that place is filled again.
-        app.owed = u32::from(self.settings.surge == 0);
-        let askers = self.drop_roll(id, now);
+        app.owed = given_up;
+        let askers = self.drop_roll(id);
         self.answer_all(askers, &Answer::Refused(Refusal::SpawnFailed(report)));
         self.notice(Notice::RestartFailed { app: id, generation, report });
-        self.undo_update(id, Refusal::SpawnFailed(report));
+        self.undo_update(id, Refusal::SpawnFailed(report), now);
         self.touch(id);
     }
 
@@ -329,7 +394,7 @@ impl Pool {
     }
 
     /// Reports a switch once no old worker takes a session any more.
-    pub(crate) fn finish_roll(&mut self, id: AppId, now: Time) {
+    pub(crate) fn finish_roll(&mut self, id: AppId) {
         let Some(app) = self.apps.get(&id).filter(|app| app.is_settling()) else { return };
         let generation = app.generation;
         let crew = self.roster.crew(id);
@@ -338,19 +403,18 @@ impl Pool {
             worker.is_some_and(|worker| worker.is_serving() && worker.generation < generation)
         };
         if !crew.all.iter().any(old) {
-            let askers = self.drop_roll(id, now);
+            let askers = self.drop_roll(id);
             self.answer_all(askers, &Answer::Done);
             self.notice(Notice::Restarted { app: id, generation });
         }
     }
 
-    /// A worker that makes room for the first of a new generation where no replacement may go beyond the limits:
-    /// an idle one, else the one with the fewest sessions.
-    pub(crate) fn who_makes_room(&self, id: AppId) -> Option<WorkerId> {
+    /// A worker that makes room for the first of a new generation: an idle one, else the one with the fewest sessions.
+    pub(crate) fn who_makes_room(&self, id: AppId, generation: Generation) -> Option<WorkerId> {
         let crew = self.roster.crew(id);
         let serving = crew.all.iter().filter_map(|id| Some((*id, self.roster.get(*id)?)));
         serving
-            .filter(|(_, worker)| worker.is_serving())
+            .filter(|(_, worker)| worker.is_serving() && worker.generation < generation)
             .min_by_key(|(id, worker)| (worker.sessions, *id))
             .map(|(id, _)| id)
     }
@@ -392,12 +456,54 @@ impl App {
     }
 }
 
-/// The next restart whose first worker may be started now, or may have somebody make room for it.
-pub(crate) fn next(pool: &Pool, surge: u32) -> Option<room::Move> {
-    if let Some(&app) = pool.rolling.iter().find(|app| room::fits(pool, **app, surge)) {
-        return Some(room::Move::Roll(app));
+impl Roll {
+    /// What is known of the new generation, while its first worker is not started.
+    pub(crate) fn known(&self) -> Option<Plan> {
+        match self.stage {
+            Stage::Known(plan) => Some(plan),
+            Stage::Looking | Stage::Starting(..) | Stage::Fresh | Stage::Serving => None,
+        }
     }
-    let needs_room = |app: &&AppId| pool.settings.surge == 0 && crate::recycling::is_settled(pool, **app);
-    let app = pool.rolling.iter().find(needs_room)?;
-    Some(room::Move::Leave(pool.who_makes_room(*app)?, StopReason::OldGeneration))
+}
+
+/// The plan of a new generation whose first worker is the only one that can serve anybody: no old one is left.
+pub(crate) fn alone(pool: &Pool, id: AppId, app: &App) -> Option<Plan> {
+    app.roll.as_ref()?.known().filter(|_| pool.roster.crew(id).live() == 0)
+}
+
+/// The first worker of a restart whose app has none: it comes before what is only kept, and an idle worker of another
+/// app makes room for it, or nobody would ever hear what became of the restart.
+pub(crate) fn verdict(pool: &Pool) -> Option<Move> {
+    let known = pool.rolling.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?)));
+    let bare = known
+        .filter(|(id, app)| alone(pool, *id, app).is_some() || app.roll.as_ref().is_some_and(|roll| roll.given_up > 0));
+    let short = pool.short.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?)));
+    let fresh = short.filter(|(id, app)| {
+        let fresh = app.roll.as_ref().is_some_and(|roll| roll.stage == Stage::Fresh);
+        fresh && app.plan().is_some() && pool.roster.crew(*id).live() == 0
+    });
+    let mut all =
+        bare.chain(fresh).filter(|(id, app)| !app.is_in_between() && pool.roster.crew(*id).count() < app.limit());
+    let (id, _) = all.next()?;
+    if room::fits(pool, id, 0) {
+        return Some(Move::Start(id));
+    }
+    let nobody_leaves = pool.roster.leaving() == 0;
+    room::evictable(pool, id).filter(|_| nobody_leaves).map(|(worker, why)| Move::Leave(worker, why))
+}
+
+/// The next restart whose first worker may be started now, or may have an old one make room for it.
+pub(crate) fn next(pool: &Pool, surge: u32) -> Option<Move> {
+    let known = pool.rolling.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?)));
+    let mut known = known.filter(|(_, app)| !app.is_in_between());
+    if let Some((id, _)) = known.clone().find(|(id, _)| room::fits(pool, *id, surge)) {
+        return Some(Move::Roll(id));
+    }
+    // One old worker, once: whoever else takes its place, the others serve on.
+    known.find_map(|(id, app)| {
+        let roll = app.roll.as_ref().filter(|roll| roll.given_up == 0)?;
+        let settled = pool.settings.surge == 0 && crate::recycling::is_settled(pool, id);
+        let worker = pool.who_makes_room(id, roll.generation).filter(|_| settled)?;
+        Some(Move::GiveUp(id, worker))
+    })
 }

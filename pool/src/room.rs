@@ -19,6 +19,8 @@ pub(crate) enum Move {
     Replace(WorkerId),
     /// The first worker of an app's new generation.
     Roll(AppId),
+    /// An old worker of an app makes room for that.
+    GiveUp(AppId, WorkerId),
     /// A worker makes room: an idle or unneeded one, or a busy one whose app has had more than is fair.
     Leave(WorkerId, StopReason),
 }
@@ -29,6 +31,7 @@ pub(crate) fn next_move(pool: &Pool, now: Time) -> Option<Move> {
         return None;
     }
     for_waiters(pool, now)
+        .or_else(|| for_verdicts(pool))
         .or_else(|| for_min(pool, now))
         .or_else(|| for_rolls(pool, now))
         .or_else(|| for_recycling(pool, now))
@@ -58,7 +61,8 @@ impl Want {
         if own_gate(pool, id, app).is_some() {
             return None;
         }
-        let concurrency = app.settings.concurrency.or(app.plan().map(|plan| plan.concurrency))?;
+        let plan = rolling::alone(pool, id, app).or_else(|| app.plan());
+        let concurrency = app.settings.concurrency.or(plan.map(|plan| plan.concurrency))?;
         let crew = pool.roster.crew(id);
         let staffed = crew.live() > 0;
         Some(Self {
@@ -90,7 +94,7 @@ fn own_gate(pool: &Pool, id: AppId, app: &App) -> Option<Gate> {
         Some(Gate::Disabled)
     } else if app.is_in_between() {
         Some(Gate::Swapping)
-    } else if app.is_rolling() {
+    } else if app.is_rolling() && rolling::alone(pool, id, app).is_none() {
         Some(Gate::Rolling)
     } else if app.inspection == Inspection::Looking {
         Some(Gate::Inspecting)
@@ -172,7 +176,7 @@ fn is_anything_evictable(pool: &Pool) -> bool {
 }
 
 /// A worker of another app that leaves for a waiter: one that starts for nobody, else the longest idle.
-fn evictable(pool: &Pool, for_app: AppId) -> Option<(WorkerId, StopReason)> {
+pub(crate) fn evictable(pool: &Pool, for_app: AppId) -> Option<(WorkerId, StopReason)> {
     let other = |id: &WorkerId| pool.app_of(*id) != Some(for_app);
     if let Some(worker) = pool.roster.starting().iter().rev().copied().filter(other).find(|&id| is_unneeded(pool, id)) {
         return Some((worker, StopReason::StartUnneeded));
@@ -205,6 +209,11 @@ pub(crate) fn fits(pool: &Pool, id: AppId, surge: u32) -> bool {
     let limit = pool.apps.get(&id).map_or(0, App::limit);
     let (count, of_app) = (pool.roster.count(), pool.roster.crew(id).count());
     count < pool.settings.max.get().saturating_add(surge) && of_app < limit.saturating_add(surge)
+}
+
+fn for_verdicts(pool: &Pool) -> Option<Move> {
+    let may_start = (pool.roster.starting().len() as u32) < pool.settings.max_starting.get();
+    if may_start { rolling::verdict(pool) } else { None }
 }
 
 /// The first worker of a new generation, which may go beyond the limits by `surge`.

@@ -43,6 +43,8 @@ pub(crate) struct Worker {
     /// The spent worker that it is started for.
     pub(crate) replaces: Option<WorkerId>,
     pub(crate) replaced_by: Option<WorkerId>,
+    /// It is the first of a new generation, and starts while older workers serve: it replaces one of them.
+    pub(crate) beside: bool,
     pub(crate) weight: Weight,
     pub(crate) health: Health,
     /// It is to be killed, and looked at before.
@@ -78,6 +80,10 @@ impl Worker {
         self.phase == Phase::Serving && !self.backing_off
     }
 
+    fn is_to_come(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Failing)
+    }
+
     pub(crate) fn is_serving(&self) -> bool {
         self.phase == Phase::Serving
     }
@@ -104,19 +110,24 @@ struct Place {
     replacing: bool,
 }
 
-/// In which order free slots are given: spent workers last, then fewest sessions first, then most recently used,
-/// so that surplus falls idle.
-type Order = (bool, u32, Reverse<Time>);
+/// In which order free slots are given: spent workers late, those of an older generation last, then fewest sessions
+/// first, then most recently used, so that surplus falls idle.
+type Order = (u8, u32, Reverse<Time>);
 
 impl Place {
     fn of(worker: &Worker) -> Self {
+        let late = match worker.spent {
+            None => 0,
+            Some(StopReason::OldGeneration) => 2,
+            Some(_) => 1,
+        };
         Self {
             phase: worker.phase,
-            free: worker.has_free_slot().then_some((worker.spent.is_some(), worker.sessions, Reverse(worker.used))),
+            free: worker.has_free_slot().then_some((late, worker.sessions, Reverse(worker.used))),
             idle: worker.is_idle().then_some(worker.used),
             active: worker.sessions > 0,
             spent: worker.is_serving() && worker.spent.is_some() && worker.replaced_by.is_none(),
-            replacing: worker.replaces.is_some(),
+            replacing: worker.replaces.is_some() || worker.beside && worker.is_to_come(),
         }
     }
 }
@@ -234,7 +245,8 @@ impl Roster {
             crew.spent += 1;
         }
         crew.replacing += u32::from(place.replacing);
-        self.replacing += u32::from(place.replacing);
+        // One that failed counts among those that leave.
+        self.replacing += u32::from(place.replacing && place.phase == Phase::Starting);
         if let Some(since) = place.idle {
             crew.idle.insert((since, id));
             self.idle.insert((since, id));
@@ -265,7 +277,7 @@ impl Roster {
             crew.spent -= 1;
         }
         crew.replacing -= u32::from(place.replacing);
-        self.replacing -= u32::from(place.replacing);
+        self.replacing -= u32::from(place.replacing && place.phase == Phase::Starting);
         if let Some(since) = place.idle {
             crew.idle.remove(&(since, id));
             self.idle.remove(&(since, id));
@@ -355,7 +367,7 @@ impl Roster {
             if other.is_some() && paired != Some((worker.replaces.map(|_| id), worker.replaced_by.map(|_| id))) {
                 return Err(format!("{id} and its replacement do not know each other"));
             }
-            if worker.replaces.is_some() && !matches!(worker.phase, Phase::Starting | Phase::Failing) {
+            if worker.replaces.is_some() && !worker.is_to_come() {
                 return Err(format!("{id} replaces somebody still"));
             }
             if worker.sessions + worker.leases != worker.connections.len() as u32 {

@@ -1,9 +1,9 @@
 //! Staged updates: another version of an app's files takes the place of the present one, is tried by a restart, and is
 //! kept if it starts; else the exchange is undone.
 
-use crate::effect::{Answer, Effect, Invalid, Notice, Refusal, SwapStep};
+use crate::effect::{Answer, Disabling, Effect, Invalid, Notice, Refusal, SwapStep};
 use crate::ids::{AppId, ReportId, Request};
-use crate::pool::Pool;
+use crate::pool::{Phase, Pool};
 use crate::time::Time;
 
 /// An update under way.
@@ -42,6 +42,11 @@ impl Pool {
             return self.answer(request, Answer::Refused(refusal));
         }
         let Some(app) = self.apps.get_mut(&id) else { return };
+        // Nothing of it would be started, so nobody could say whether the new version works.
+        if let Some(why) = app.disabled.clone() {
+            let refusal = Refusal::Disabled { until: None, why: Disabling::Operator(why) };
+            return self.answer(request, Answer::Refused(refusal));
+        }
         if app.update.is_some() {
             return self.answer(request, Answer::Refused(Refusal::Invalid(Invalid::UpdateUnderWay)));
         }
@@ -53,7 +58,13 @@ impl Pool {
     }
 
     pub(crate) fn swap_done(&mut self, id: AppId, report: Option<ReportId>, now: Time) {
+        let ended = self.phase == Phase::Ended;
         let Some(app) = self.apps.get_mut(&id) else { return };
+        if ended {
+            // What is left of the exchange is put right at the next start.
+            app.update = None;
+            return self.touch(id);
+        }
         let Some(update) = app.update.as_mut() else { return };
         let (stage, asker) = (update.stage.clone(), update.asker);
         let restart = update.restart.take();
@@ -83,6 +94,10 @@ impl Pool {
                 }
                 self.notice(Notice::UpdateUndone { app: id });
                 self.answer(asker, Answer::Refused(why));
+                // What was found out may be of the other version.
+                if self.roster.crew(id).live() == 0 {
+                    self.begin_generation(id);
+                }
                 self.restart_at_last(id, restart, now);
             }
             // Nobody asked.
@@ -111,19 +126,30 @@ impl Pool {
     }
 
     /// The new version has a worker that is ready: it stays.
-    pub(crate) fn keep_update(&mut self, id: AppId) {
-        self.conclude_update(id, Stage::Keeping, SwapStep::Keep);
+    pub(crate) fn keep_update(&mut self, id: AppId, now: Time) {
+        self.conclude_update(id, Stage::Keeping, SwapStep::Keep, now);
     }
 
     /// The new version can't be started, or shall not be.
-    pub(crate) fn undo_update(&mut self, id: AppId, why: Refusal) {
-        self.conclude_update(id, Stage::Undoing(why), SwapStep::Undo);
+    pub(crate) fn undo_update(&mut self, id: AppId, why: Refusal, now: Time) {
+        self.conclude_update(id, Stage::Undoing(why), SwapStep::Undo, now);
     }
 
-    fn conclude_update(&mut self, id: AppId, stage: Stage, step: SwapStep) {
+    /// The pool is ending: whoever asked is told at once, whatever comes of it.
+    pub(crate) fn refuse_update(&mut self, id: AppId, refusal: &Refusal) {
+        let Some(update) = self.apps.get_mut(&id).and_then(|app| app.update.as_mut()) else { return };
+        let asker = update.asker.take();
+        let restart = update.restart.take().unwrap_or_default();
+        self.answer_all(asker.into_iter().chain(restart).collect(), &Answer::Refused(refusal.clone()));
+    }
+
+    fn conclude_update(&mut self, id: AppId, stage: Stage, step: SwapStep, now: Time) {
         let update = self.apps.get_mut(&id).and_then(|app| app.update.as_mut());
         if let Some(update) = update.filter(|update| update.stage == Stage::Trying) {
             update.stage = stage;
+            if step == SwapStep::Undo {
+                self.leave_starting(id, now);
+            }
             self.effect(Effect::Swap { app: id, step });
             self.touch(id);
         }

@@ -31,19 +31,21 @@ impl Pool {
     }
 
     pub(crate) fn inspected(&mut self, id: AppId, generation: Generation, plan: Plan) {
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        if app.inspection == Inspection::Looking && app.generation == generation {
+        let app = self.apps.get_mut(&id);
+        let looking = app.filter(|app| app.inspection == Inspection::Looking && app.generation == generation);
+        if let Some(app) = looking {
             app.inspection = Inspection::Known(plan);
             self.touch(id);
-        } else {
-            self.roll_inspected(id, generation, plan);
+        } else if !self.roll_inspected(id, generation, plan) {
+            // What is found too late is of no use.
+            self.effect(Effect::ForgetPlan { app: id, generation });
         }
     }
 
     pub(crate) fn inspect_failed(&mut self, id: AppId, generation: Generation, report: ReportId, now: Time) {
         let Some(app) = self.apps.get_mut(&id) else { return };
         if app.inspection == Inspection::Looking && app.generation == generation {
-            app.inspection = Inspection::Unknown;
+            (app.inspection, app.owed) = (Inspection::Unknown, 0);
             self.notice(Notice::SpawnFailed { app: id, worker: None, report });
             self.pause_min(id);
             self.roll_inspect_failed_fresh(id, generation, report, now);
@@ -66,6 +68,9 @@ impl Pool {
 
     /// Starts a worker for the oldest waiter no other start is for, else for the app's `min`.
     pub(crate) fn start(&mut self, id: AppId, now: Time) {
+        if self.rolling.contains(&id) {
+            return self.start_roll(id, now);
+        }
         let starting = &self.roster.crew(id).starting;
         let causes = starting.iter().filter_map(|&worker| self.roster.get(worker)?.cause);
         let caused: BTreeSet<_> = causes.collect();
@@ -115,6 +120,7 @@ impl Pool {
             spent: None,
             replaces: None,
             replaced_by: None,
+            beside: false,
             weight: Weight::default(),
             health: Health::default(),
             doomed: false,
@@ -155,6 +161,10 @@ impl Pool {
         let unasked = matches!(phase, Phase::Starting | Phase::Failing);
         if unasked {
             self.roster.update(id, |worker| worker.report = Some(report));
+            // What was to be filled again is tried once.
+            if let Some(app) = self.apps.get_mut(&app) {
+                app.owed = 0;
+            }
         }
         let replaced = self.fail_to_replace(id, now);
         let rolled = unasked && self.roll_start_failed(app, id, generation, report, now);
@@ -178,19 +188,19 @@ impl Pool {
             self.refuse(waiter.request, refusal);
         }
         // One that was to replace others says nothing about those, which serve.
-        if !replaced && !(rolled && self.roster.crew(app).serving > 0) {
+        let beside = rolled && self.roster.crew(app).serving > 0;
+        if !(replaced || beside) {
             self.count_failure(app, Failure::Start(report), now);
         }
     }
 
     pub(crate) fn exited(&mut self, id: WorkerId, exit: Exit, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
-        let (why, worker_app) = (worker.why, worker.app);
+        let why = worker.why;
         self.note_open_sessions(id);
         self.revoke_all(id, None, EndReason::WorkerGone(exit), now);
         let replaced = self.fail_to_replace(id, now);
         self.notice(Notice::WorkerGone { worker: id, exit, why });
-        self.roll_start_lost(worker_app, id);
         let gone = self.dismiss(id, Some(exit), now);
         // One that was to replace another says nothing about the others, which serve.
         if let Some(worker) = gone.filter(|worker| worker.why.is_none() && !replaced) {
@@ -203,6 +213,7 @@ impl Pool {
         self.unwatch(id);
         self.timers.clear(Timer::Worker(id));
         let worker = self.roster.dismiss(id)?;
+        self.roll_start_lost(worker.app, id);
         self.touch(worker.app);
         self.record(id, &worker, exit, now);
         Some(worker)

@@ -39,28 +39,15 @@ fn touch_restart_txt(root: &Path) {
     std::fs::write(tmp.join("restart.txt"), "").expect("a test's own file");
 }
 
-/// Serves the app, and returns once its folders are watched: what is done to them later is noticed at once.
+/// Serves the app, and returns once what is done to its files is noticed at once.
 fn serve(root: &Path, options: &[&str]) -> Front {
-    let front = Front::of(root, options);
+    let folder = front::folder();
+    let mut command = front::hatchery(folder.path(), ["serve", "-p", "0"]);
+    command.arg(root).args(options).env("HATCHERY_LOG", "debug");
+    let front = Front::start(command, folder);
     front.get("/pid").ok();
-    let mut wanted = generation(&front);
-    // The sight that others are held against comes from a look, which isn't told. So something is done until it helps.
-    let by = Instant::now() + support::PATIENCE;
-    while generation(&front) == wanted {
-        assert!(Instant::now() < by, "{}", front.log());
-        touch_restart_txt(root);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    loop {
-        until_blocking("no restart is under way", || app(&front)["restart"].is_null().then_some(()));
-        // The last touches may be restarts of their own.
-        let now = generation(&front);
-        if now == wanted && front.log().matches("restarting").count() as u64 == now - 1 {
-            return front;
-        }
-        wanted = now;
-        std::thread::sleep(Duration::from_millis(150));
-    }
+    until_blocking("it is watched", || front.log().contains("watched, with ").then_some(()));
+    front
 }
 
 fn manifest(app: &App, version: &str) {

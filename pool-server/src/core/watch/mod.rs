@@ -69,6 +69,8 @@ struct Watched {
     replaced: bool,
     /// What is seen of an earlier round says nothing about files.
     round: u64,
+    /// Folders that are watched.
+    folders: Option<usize>,
     said: HashSet<String>,
 }
 
@@ -226,6 +228,7 @@ impl State {
             swapping: false,
             replaced: false,
             round: 0,
+            folders: None,
             said: HashSet::new(),
         });
         let changed = watched.settings != settings;
@@ -343,6 +346,10 @@ impl State {
             return None;
         }
         let update = sight.update;
+        if watched.sight.is_none() && watched.folders.is_some() {
+            self.say_watched(app);
+        }
+        let watched = self.watching.apps.get_mut(&app)?;
         if let Some(why) = watched.compare(sight, now) {
             if matches!(why, Why::Target(_)) {
                 self.watching.begin_round(app);
@@ -367,12 +374,24 @@ impl State {
         }
     }
 
+    /// What is done to its files from now on is noticed.
+    fn say_watched(&self, app: AppId) {
+        let folders = self.watching.apps.get(&app).and_then(|watched| watched.folders).unwrap_or_default();
+        tracing::debug!(app = self.app_name(app), "watched, with {folders} folders");
+    }
+
     fn seen(&mut self, Seen { app, round, what }: Seen) {
         let now = self.now();
         let Some(watched) = self.watching.apps.get_mut(&app) else { return };
         // An exchange is no change of a file, nor is what was seen before the last order.
         let counts = round == watched.round && !watched.swapping;
         match what {
+            What::Watched(folders) => {
+                let first = watched.folders.replace(folders).is_none();
+                if first && watched.sight.is_some() {
+                    self.say_watched(app);
+                }
+            }
             What::Stirred => watched.looks.hasten(now),
             What::Replaced if counts => {
                 watched.replaced = true;

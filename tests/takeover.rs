@@ -49,7 +49,7 @@ enum Went {
 /// One request with a body, and its answer.
 fn exchange(stream: &mut TcpStream, body: &str) -> Went {
     stream.set_nonblocking(true).expect("a socket");
-    let ended = matches!(stream.peek(&mut [0]), Ok(_)) || stream.take_error().is_ok_and(|error| error.is_some());
+    let ended = stream.peek(&mut [0]).is_ok() || stream.take_error().is_ok_and(|error| error.is_some());
     stream.set_nonblocking(false).expect("a socket");
     if ended {
         return Went::Closed;

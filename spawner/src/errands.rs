@@ -27,7 +27,7 @@ const HANGING: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Detail {
     /// With the settings that hold for the app.
-    Inspect(Box<AppOptions>, Rc<Rules>, Terms),
+    Inspect(Box<AppOptions>, Rc<Rules>),
     Look(Box<AppOptions>, Rc<Rules>),
     Swap(Terms),
     /// With the app's root, and whether this process may become any user.
@@ -178,8 +178,8 @@ impl Errands {
 /// In the child.
 fn run(purpose: &Purpose, detail: Detail) -> (Answer, Option<OwnedFd>) {
     match (purpose, detail) {
-        (Purpose::Inspect { root, .. }, Detail::Inspect(settings, rules, terms)) => {
-            swap::before_inspection(root, &terms);
+        (Purpose::Inspect { root, .. }, Detail::Inspect(settings, rules)) => {
+            swap::before_inspection(root, rules.privileged);
             (inspect::inspect(root, *settings, &rules), None)
         }
         (Purpose::Look { root, .. }, Detail::Look(settings, rules)) => {

@@ -267,7 +267,6 @@ impl Server {
         if let (Some(_), Some(why)) = (&self.config.cgroup, self.cgroups.refusal()) {
             eprintln!("spawner: workers get no control groups: {why}");
         }
-        self.trials.begin(&pool);
         self.pool = pool;
         self.folder = folder;
         self.phase = Phase::Serving;

@@ -19,7 +19,6 @@ mod tests;
 mod who;
 
 pub(crate) use clear::clear;
-pub(crate) use scene::Trials;
 
 use crate::errand::Answer;
 use crate::reports;
@@ -34,8 +33,10 @@ use who::{Outlook, User};
 /// On what terms files are exchanged.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
+    pub(crate) pool: String,
     pub(crate) app: AppNumber,
-    pub(crate) trials: Trials,
+    /// Of the trial that is begun, and announced by who sent this errand.
+    pub(crate) id: Option<String>,
     /// This process may become any user.
     pub(crate) privileged: bool,
     /// The app may be missing for a moment.
@@ -61,10 +62,8 @@ pub(crate) fn swap(root: &[u8], step: SwapStep, terms: &Terms) -> Answer {
 }
 
 fn put_in_place(names: &Names, origin: Origin, terms: &Terms) -> Result<(), SwapError> {
-    // Who asks for another version tries none: what is marked as tried is left by a killed run.
-    let mut trials = terms.trials.clone();
-    trials.apps.remove(&terms.app);
-    recover(names, &trials, terms.privileged)?;
+    let Some(id) = terms.id.clone() else { return Err(SwapError::Unannounced(names.path(Spot::Name))) };
+    recover(names, terms.privileged)?;
     let outlook = who::outlook(names)?;
     let user = permitted(names, &outlook.scene, origin)?;
     who::become_user(user, names, &outlook, terms.privileged)?;
@@ -80,16 +79,12 @@ fn put_in_place(names: &Names, origin: Origin, terms: &Terms) -> Result<(), Swap
     if scene.at(Spot::Gap).is_some() {
         return Err(SwapError::InTheWay(names.path(Spot::Gap)));
     }
-    let id = hands::fresh_id().map_err(|errno| SwapError::Step {
-        doing: Doing::Naming,
-        path: names.path(Spot::Name),
-        error: errno.into(),
-    })?;
-    let mark = Mark { id, pool: terms.trials.pool.clone(), app: terms.app, origin, stage: Stage::Trying };
+    let own = |mark: &Mark| mark.id == id;
+    let mark = Mark { id: id.clone(), pool: terms.pool.clone(), app: terms.app, origin, stage: Stage::Trying };
     let gap = if terms.gap { Gap::Permitted } else { Gap::Refused };
     let done = perform(&hands, &steps::begin(mark), gap);
     if done.is_err()
-        && let Err(error) = tidy(&hands, &trials)
+        && let Err(error) = tidy(&hands, |mark| !own(mark) && under_way(mark))
     {
         eprintln!("spawner: {error}. {}", error.remedy());
     }
@@ -134,7 +129,7 @@ fn conclude(names: &Names, verdict: Verdict, terms: &Terms) -> Result<(), SwapEr
     let hands = Hands::open(names, &outlook)?;
     let scene = hands.scene()?;
     if let Some(mark) = scene.mark(Spot::Name)
-        && (&mark.pool, mark.app) != (&terms.trials.pool, terms.app)
+        && (&mark.pool, mark.app) != (&terms.pool, terms.app)
     {
         return Err(SwapError::UnderWay(names.path(Spot::Name)));
     }
@@ -172,14 +167,14 @@ fn pair_owner(outlook: &Outlook) -> Option<User> {
 }
 
 /// Finishes or undoes what a killed exchange has left beside `root`, before anything looks into it.
-pub(crate) fn before_inspection(root: &[u8], terms: &Terms) {
+pub(crate) fn before_inspection(root: &[u8], privileged: bool) {
     let Some(names) = Names::of(root) else { return };
-    if let Err(error) = recover(&names, &terms.trials, terms.privileged) {
+    if let Err(error) = recover(&names, privileged) {
         eprintln!("spawner: {error}. {}", error.remedy());
     }
 }
 
-fn recover(names: &Names, trials: &Trials, privileged: bool) -> Result<(), SwapError> {
+fn recover(names: &Names, privileged: bool) -> Result<(), SwapError> {
     // What can't be seen is for the step itself, or the inspection, to say.
     let Ok(outlook) = who::outlook(names) else { return Ok(()) };
     let left = [Spot::Deploying, Spot::Gap].into_iter().any(|spot| outlook.scene.at(spot).is_some());
@@ -189,7 +184,7 @@ fn recover(names: &Names, trials: &Trials, privileged: bool) -> Result<(), SwapE
     let Some(user) = pair_owner(&outlook) else { return Ok(()) };
     let work = || {
         who::become_user(user, names, &outlook, privileged)?;
-        tidy(&Hands::open(names, &outlook)?, trials)
+        tidy(&Hands::open(names, &outlook)?, under_way)
     };
     if !privileged || user.0 == 0 {
         return work();
@@ -197,9 +192,14 @@ fn recover(names: &Names, trials: &Trials, privileged: bool) -> Result<(), SwapE
     who::apart(work).map_err(|error| SwapError::Assume { user: crate::users::name_of(user.0), error })
 }
 
-fn tidy(hands: &Hands, trials: &Trials) -> Result<(), SwapError> {
+/// Whether somebody waits for a verdict on it.
+fn under_way(mark: &Mark) -> bool {
+    presence::is_under_way(&mark.id)
+}
+
+fn tidy(hands: &Hands, under_way: impl Fn(&Mark) -> bool) -> Result<(), SwapError> {
     for _ in 0..RECOVERY {
-        let Some(op) = recover::next(&hands.scene()?, trials) else { break };
+        let Some(op) = recover::next(&hands.scene()?, &under_way) else { break };
         hands.perform(&op, Gap::Permitted)?;
     }
     Ok(())

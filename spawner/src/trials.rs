@@ -1,10 +1,10 @@
 //! Which apps have another version tried just now, as far as this process has heard.
 
-use crate::swap::{Terms, Trials, presence};
+use crate::swap::presence;
 use hatchery_protocol::config::{NotServed, PoolConfig};
 use hatchery_protocol::link::AppNumber;
 use hatchery_protocol::options::AppOptions;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 /// Roots of which it is remembered what was said of them beyond the configuration.
@@ -12,42 +12,43 @@ const REMEMBERED: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct UnderTrial {
-    pool: String,
-    /// Tells other pools that this one is there.
-    presence: Option<OwnedFd>,
-    apps: BTreeSet<AppNumber>,
+    /// Each with what tells that it is under way.
+    apps: BTreeMap<AppNumber, OwnedFd>,
     /// What the last inspection was told of `update_gap`.
     gaps: BTreeMap<Vec<u8>, bool>,
 }
 
 impl UnderTrial {
-    pub(crate) fn begin(&mut self, pool: &str) {
-        pool.clone_into(&mut self.pool);
-        match presence::announce(pool) {
-            Ok(presence) => self.presence = Some(presence),
-            Err(error) => {
-                eprintln!("spawner: other pools that serve the same apps can't see that this one is there: {error}");
-            }
-        }
-    }
-
-    /// What this pool had tried, others may undo.
+    /// This pool ends: what it had tried, others may undo.
     pub(crate) fn end(&mut self) {
-        self.presence = None;
+        self.apps.clear();
     }
 
     /// A core speaks of this app. What an earlier core had tried has lost who judges it.
     pub(crate) fn hear_of(&mut self, app: AppNumber) {
         let core = |app: AppNumber| app.0 >> 32;
-        self.apps.retain(|other| core(*other) >= core(app));
+        self.apps.retain(|other, _| core(*other) >= core(app));
     }
 
     pub(crate) fn contains(&self, app: AppNumber) -> bool {
-        self.apps.contains(&app)
+        self.apps.contains_key(&app)
     }
 
-    pub(crate) fn insert(&mut self, app: AppNumber) {
-        self.apps.insert(app);
+    /// Another version of this app is about to be tried. With the id of its trial, unless that could not be announced.
+    /// Who asks for another one tries none: one that was under way has lost who judges it.
+    pub(crate) fn announce(&mut self, app: AppNumber) -> Option<String> {
+        self.apps.remove(&app);
+        let announced = presence::fresh_id().and_then(|id| Ok((presence::announce(&id)?, id)));
+        match announced {
+            Ok((presence, id)) => {
+                self.apps.insert(app, presence);
+                Some(id)
+            }
+            Err(error) => {
+                eprintln!("spawner: that another version of an app is tried can't be announced: {error}");
+                None
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, app: AppNumber) {
@@ -65,10 +66,10 @@ impl UnderTrial {
         self.gaps.clear();
     }
 
-    pub(crate) fn terms(&self, app: AppNumber, root: &[u8], privileged: bool, config: &PoolConfig) -> Terms {
+    /// Whether the app may be missing for a moment.
+    pub(crate) fn gap(&self, root: &[u8], privileged: bool, config: &PoolConfig) -> bool {
         let said = || settings(config, root, privileged).ok().and_then(|settings| settings.update_gap);
-        let gap = self.gaps.get(root).copied().or_else(said).unwrap_or_default();
-        Terms { app, trials: Trials { pool: self.pool.clone(), apps: self.apps.clone() }, privileged, gap }
+        self.gaps.get(root).copied().or_else(said).unwrap_or_default()
     }
 }
 
@@ -87,9 +88,9 @@ mod tests {
     fn what_an_earlier_core_tried_has_lost_its_judge() {
         let mut trials = UnderTrial::default();
         let (old, new) = (AppNumber(1 << 32 | 5), AppNumber(2 << 32 | 1));
-        trials.insert(old);
+        trials.announce(old).unwrap();
         trials.hear_of(AppNumber(1 << 32 | 6));
-        assert!(trials.apps.contains(&old));
+        assert!(trials.contains(old));
         trials.hear_of(new);
         assert!(trials.apps.is_empty());
     }
@@ -99,7 +100,7 @@ mod tests {
         let mut trials = UnderTrial::default();
         let defaults = AppOptions { update_gap: Some(true), ..AppOptions::default() };
         let config = PoolConfig { defaults, ..PoolConfig::default() };
-        let gap = |trials: &UnderTrial| trials.terms(AppNumber(1), b"/app", false, &config).gap;
+        let gap = |trials: &UnderTrial| trials.gap(b"/app", false, &config);
         assert!(gap(&trials));
         trials.set_gap(b"/app", false);
         assert!(!gap(&trials));

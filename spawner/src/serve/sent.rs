@@ -4,6 +4,7 @@ use super::{ServeError, Server};
 use crate::errand::{Answer, ErrandError, Purpose};
 use crate::errands::Detail;
 use crate::reports;
+use crate::swap::Terms;
 use crate::trials;
 use hatchery_protocol::link::{AppNumber, Findings, FromSpawner, Place, SwapStep, WorkerNumber};
 use hatchery_protocol::options::AppOptions;
@@ -13,8 +14,7 @@ use std::rc::Rc;
 impl Server {
     pub(super) fn inspect(&mut self, purpose: Purpose, asked: AppOptions) -> Result<(), ServeError> {
         let Purpose::Inspect { app, root, .. } = &purpose else { return Ok(()) };
-        let app = *app;
-        self.trials.hear_of(app);
+        self.trials.hear_of(*app);
         let settings = self.config.settings_of(root, asked, self.basis.privileged);
         let settings = match (settings, self.errands.refusal(root)) {
             (Ok(settings), None) => Ok(Box::new(settings)),
@@ -24,8 +24,7 @@ impl Server {
         match settings {
             Ok(settings) => {
                 self.trials.set_gap(root, settings.update_gap.unwrap_or_default());
-                let terms = self.trials.terms(app, root, self.basis.privileged, &self.config);
-                self.errands.push(purpose, Detail::Inspect(settings, Rc::clone(&self.rules), terms));
+                self.errands.push(purpose, Detail::Inspect(settings, Rc::clone(&self.rules)));
             }
             Err(report) => self.answer(purpose, Answer::Failed(report), None)?,
         }
@@ -53,16 +52,18 @@ impl Server {
             Err(why) if !begun => Some(reports::not_served(&root, why)),
             Ok(_) | Err(_) => self.errands.refusal(&root),
         };
-        let terms = self.trials.terms(app, &root, self.basis.privileged, &self.config);
+        let gap = self.trials.gap(&root, self.basis.privileged, &self.config);
         let purpose = Purpose::Swap { app, root, step };
-        match refusal {
-            Some(report) => self.answer(purpose, Answer::Failed(report), None),
-            None => {
-                self.trials.insert(app);
-                self.errands.push(purpose, Detail::Swap(terms));
-                Ok(())
-            }
+        if let Some(report) = refusal {
+            return self.answer(purpose, Answer::Failed(report), None);
         }
+        let id = match step {
+            SwapStep::Take | SwapStep::Back => self.trials.announce(app),
+            SwapStep::Keep | SwapStep::Undo => None,
+        };
+        let terms = Terms { pool: self.pool.clone(), app, id, privileged: self.basis.privileged, gap };
+        self.errands.push(purpose, Detail::Swap(terms));
+        Ok(())
     }
 
     pub(super) fn examine(&mut self, worker: WorkerNumber, pid: i32, mark: String) -> Result<(), ServeError> {

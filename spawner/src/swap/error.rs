@@ -29,6 +29,8 @@ pub(super) enum SwapError {
     Owners { path: PathBuf, other: String, name: PathBuf, owner: String },
     #[error("{} is in the way, and not of an exchange of ours", .0.display())]
     InTheWay(PathBuf),
+    #[error("the trial of a new version of {} could not be announced", .0.display())]
+    Unannounced(PathBuf),
     #[error("another version of {} is tried already", .0.display())]
     UnderWay(PathBuf),
     #[error("another exchange in {} does not end", .0.display())]
@@ -57,7 +59,6 @@ pub(super) enum SwapError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
     Looking,
-    Naming,
     Flushing,
     Marking,
     Unmarking,
@@ -72,7 +73,6 @@ impl fmt::Display for Doing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Looking => "looking at",
-            Self::Naming => "making a name for the new version of",
             Self::Flushing => "writing to the disk the new version of",
             Self::Marking => "putting a marker in",
             Self::Unmarking => "removing the marker from",
@@ -142,6 +142,7 @@ impl SwapError {
                 format!("`chown -R {owner} {}`, if its files may be trusted.", path.display())
             }
             Self::InTheWay(path) => format!("See what {} holds, and move it away.", path.display()),
+            Self::Unannounced(_) => "See whether the pool is short of open files (`limit_nofile`), and try again.".into(),
             Self::UnderWay(_) => "Try again when that one is kept or undone.".into(),
             Self::Busy(_) => "Try again; see whether a disk or network mount hangs.".into(),
             Self::Parent { parent, user, .. } => format!(

@@ -1,6 +1,7 @@
 //! What is done on the disk. Every name is looked up in one open folder, and nothing is followed.
 
 use super::error::{Doing, SwapError};
+use super::presence;
 use super::scene::{COMPLETE, Entry, MARKER, Mark, Names, Scene, Spot};
 use super::steps::{EXCHANGE_WITH_GAP, Op};
 use super::who::Outlook;
@@ -117,12 +118,11 @@ impl Hands {
             Op::Move(from, to) => self
                 .rename(&self.names.spot(*from), &self.names.spot(*to))
                 .map_err(|errno| self.failed(*from, Doing::Renaming, errno))?,
-            Op::PutAside(spot) => self
-                .rename(
-                    &self.names.spot(*spot),
-                    &self.fresh_aside().map_err(|errno| self.failed(*spot, Doing::PuttingAside, errno))?,
-                )
-                .map_err(|errno| self.failed(*spot, Doing::PuttingAside, errno))?,
+            Op::PutAside(spot) => {
+                let aside = self.fresh_aside().map_err(|error| self.failed_io(*spot, Doing::PuttingAside, error))?;
+                self.rename(&self.names.spot(*spot), &aside)
+                    .map_err(|errno| self.failed(*spot, Doing::PuttingAside, errno))?;
+            }
             Op::Exchange => return self.exchange(gap),
         }
         sync(&self.parent).map_err(|errno| self.failed(Spot::Name, Doing::Writing, errno))
@@ -153,9 +153,9 @@ impl Hands {
         }
     }
 
-    fn fresh_aside(&self) -> Result<OsString, Errno> {
+    fn fresh_aside(&self) -> io::Result<OsString> {
         let mut name = self.names.aside();
-        name.push(fresh_id()?);
+        name.push(presence::fresh_id()?);
         Ok(name)
     }
 
@@ -200,12 +200,6 @@ pub(super) fn look(folder: impl AsFd, name: &OsStr) -> Result<Option<Stat>, Errn
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
-}
-
-pub(super) fn fresh_id() -> Result<String, Errno> {
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 /// A new file takes the place of what has this name: a link is not followed, and what has a second name keeps its

@@ -23,14 +23,13 @@
 //! So `N` is the old version or the new one, whole, in each row but the first. A `D` without a marker at itself or at
 //! `N` is none of ours, and stays. What somebody still waits for a verdict on is left as it is.
 
-use super::scene::{Mark, Origin, Scene, Spot, Stage, Trials};
+use super::scene::{Mark, Origin, Scene, Spot, Stage};
 use super::steps::Op;
 
-/// The next step towards nothing being left. `None`: nothing is.
-pub(super) fn next(scene: &Scene, trials: &Trials) -> Option<Op> {
-    let stale = |mark: &&Mark| !trials.include(mark);
+/// The next step towards nothing being left. `None`: nothing is, or what there is is `under_way`.
+pub(super) fn next(scene: &Scene, under_way: impl Fn(&Mark) -> bool) -> Option<Op> {
     let marks = Spot::ALL.map(|spot| scene.mark(spot));
-    if marks.into_iter().flatten().chain(&scene.stray).any(|mark| trials.include(mark)) {
+    if marks.into_iter().flatten().chain(&scene.stray).any(under_way) {
         return None;
     }
     if scene.at(Spot::Gap).is_some() {
@@ -43,8 +42,8 @@ pub(super) fn next(scene: &Scene, trials: &Trials) -> Option<Op> {
     }
     // What was planted there is no version to go back to.
     let deploying = scene.at(Spot::Deploying).filter(|entry| entry.is_version());
-    let deploying_mark = scene.mark(Spot::Deploying).filter(stale);
-    if let Some(mark) = scene.mark(Spot::Name).filter(stale) {
+    let deploying_mark = scene.mark(Spot::Deploying);
+    if let Some(mark) = scene.mark(Spot::Name) {
         return Some(match (mark.stage, deploying) {
             (Stage::Keep, Some(_)) if scene.at(Spot::Backup).is_some() => Op::PutAside(Spot::Backup),
             (Stage::Keep, Some(_)) => Op::Move(Spot::Deploying, Spot::Backup),

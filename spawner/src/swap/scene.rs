@@ -3,7 +3,6 @@
 use super::hands::look;
 use hatchery_protocol::link::AppNumber;
 use rustix::fs::{FileType, Stat};
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -114,7 +113,7 @@ pub(super) enum Stage {
 /// What a marker says: that the version it is in, or names, is the new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// Fresh with every exchange.
+    /// Fresh with every exchange; under it, its trial is announced.
     pub(super) id: String,
     /// The pool, and the app in it, for which it is tried.
     pub(super) pool: String,
@@ -212,21 +211,6 @@ impl Scene {
 
     pub(super) fn mark(&self, spot: Spot) -> Option<&Mark> {
         self.at(spot)?.mark.as_ref()
-    }
-}
-
-/// For whom something is done, and what else is going on.
-#[derive(Clone, Debug)]
-pub(crate) struct Trials {
-    pub(crate) pool: String,
-    /// Apps of this pool whose new version is exchanged or tried just now.
-    pub(crate) apps: BTreeSet<AppNumber>,
-}
-
-impl Trials {
-    /// Whether somebody still waits for a verdict on what is marked so.
-    pub(super) fn include(&self, mark: &Mark) -> bool {
-        if mark.pool == self.pool { self.apps.contains(&mark.app) } else { super::presence::is_there(&mark.pool) }
     }
 }
 

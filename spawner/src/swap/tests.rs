@@ -31,8 +31,7 @@ const DEEP: &str = "a/b/c/d/e";
 impl App {
     /// With `NAME` and these other versions: ending and what they say.
     fn new(kind: Kind, others: &[(&str, &str)]) -> Self {
-        let trials = Trials { pool: "none".into(), apps: BTreeSet::new() };
-        let terms = Terms { app: AppNumber(7), trials, privileged: false, gap: false };
+        let terms = Terms { pool: "none".into(), app: AppNumber(7), id: None, privileged: false, gap: false };
         let app = Self { base: folder(), kind, terms };
         app.put("", "old");
         others.iter().for_each(|(ending, version)| app.put(ending, version));
@@ -87,8 +86,8 @@ impl App {
     }
 
     fn swap(&self, step: SwapStep) -> Result<(), SpawnReport> {
-        let mut terms = self.terms.clone();
-        terms.trials.apps.insert(terms.app);
+        let id = self.terms.id.clone().unwrap_or_else(|| presence::fresh_id().unwrap());
+        let terms = Terms { id: Some(id), ..self.terms.clone() };
         match swap(&self.root(), step, &terms) {
             Answer::Swapped => Ok(()),
             Answer::Failed(report) => Err(*report),
@@ -110,7 +109,7 @@ impl App {
     }
 
     fn inspect(&self) {
-        before_inspection(&self.root(), &self.terms);
+        before_inspection(&self.root(), false);
     }
 
     /// Nothing of an exchange is left, but versions in their places.
@@ -196,8 +195,8 @@ const HISTORIES: [(usize, Origin, Option<Verdict>); 9] = [
 fn history(kind: Kind, which: usize) -> (App, Vec<Op>) {
     let (others, origin, verdict) = HISTORIES[which];
     let app = App::new(kind, &[(".update", "new"), (".backup", "older"), (".failed", "worse")][..others]);
-    let id = hands::fresh_id().unwrap();
-    let pool = app.terms.trials.pool.clone();
+    let id = presence::fresh_id().unwrap();
+    let pool = app.terms.pool.clone();
     let begin = steps::begin(Mark { id, pool, app: app.terms.app, origin, stage: Stage::Trying });
     let Some(verdict) = verdict else { return (app, begin) };
     perform(&app.hands(), &begin, Gap::Refused).unwrap();
@@ -226,7 +225,7 @@ fn kill(kind: Kind, gap: bool, which: usize, done: usize, recovered: usize) -> O
     }
     for _ in 0..recovered {
         let hands = app.hands();
-        let op = recover::next(&hands.scene().unwrap(), &app.terms.trials)?;
+        let op = recover::next(&hands.scene().unwrap(), |_| false)?;
         hands.perform(&op, Gap::Permitted).unwrap();
         if !gap {
             app.at("").unwrap();
@@ -295,24 +294,25 @@ fn what_was_tried_makes_way_for_a_newer_update() {
 #[test]
 fn what_is_being_tried_is_left_as_it_is() {
     let mut app = App::new(Kind::Folder, &[(".update", "new")]);
+    let id = presence::fresh_id().unwrap();
+    let presence = presence::announce(&id).unwrap();
+    app.terms.id = Some(id);
     app.swap(SwapStep::Take).unwrap();
+    app.terms.id = None;
     let tried = versions(&[("", "new"), (".deploying", "old")]);
-    // By this app, or by another name of it.
-    app.terms.trials.apps.insert(app.terms.app);
-    app.terms.app = AppNumber(8);
     app.inspect();
     assert_eq!(app.versions(), tried);
-    app.put(".update", "newer");
-    assert_eq!(app.refused(SwapStep::Take), "another version of /shop is tried already");
-    std::fs::remove_dir_all(app.path(".update")).unwrap();
-    for step in [SwapStep::Keep, SwapStep::Undo] {
-        assert_eq!(app.refused(step), "another version of /shop is tried already");
+    // For another name of the app, and by another pool, too.
+    for (pool, number) in [("none", 8), ("other", 7)] {
+        app.terms.pool = pool.into();
+        app.terms.app = AppNumber(number);
+        app.put(".update", "newer");
+        assert_eq!(app.refused(SwapStep::Take), "another version of /shop is tried already");
+        std::fs::remove_dir_all(app.path(".update")).unwrap();
+        for step in [SwapStep::Keep, SwapStep::Undo] {
+            assert_eq!(app.refused(step), "another version of /shop is tried already");
+        }
     }
-    // By another pool, as long as that is there.
-    app.terms.trials = Trials { pool: format!("other{}", std::process::id()), apps: BTreeSet::new() };
-    let presence = presence::announce("none").unwrap();
-    app.inspect();
-    assert_eq!(app.versions(), tried);
     drop(presence);
     app.inspect();
     assert_eq!(app.versions(), versions(&[("", "old"), (".update", "new")]));
@@ -467,7 +467,7 @@ fn another_exchange_in_the_same_folder_is_waited_for() {
     let app = App::new(Kind::Folder, &[(".update", "new")]);
     let held = app.hands();
     let root = app.root();
-    let terms = app.terms.clone();
+    let terms = Terms { id: presence::fresh_id().ok(), ..app.terms.clone() };
     let other = std::thread::spawn(move || swap(&root, SwapStep::Take, &terms));
     drop(held);
     assert!(matches!(other.join().unwrap(), Answer::Swapped));

@@ -256,3 +256,30 @@ fn a_file_that_only_root_may_read_is_read_again_by_the_pool_alone() {
     assert_eq!(log.matches("may not read its configuration").count(), 1, "{log}");
     assert_eq!((served.ask("one", "/pid").status, served.ask("two", "/pid").status), (200, 404));
 }
+
+/// Starts its arguments in a terminal of their own, which is gone once they have said something; then says how they
+/// ended.
+const TERMINAL: &str = "
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+said = b''
+while b'stops it' not in said:
+    said += os.read(terminal, 4096)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+
+#[test]
+fn a_server_whose_terminal_is_gone_ends() {
+    if !support::has("python3", "a_server_whose_terminal_is_gone_ends") {
+        return;
+    }
+    let folder = front::folder();
+    let mut command = Command::new("python3");
+    command.args(["-c", TERMINAL, HATCHERY, "serve", "-p", "0"]).current_dir(folder.path());
+    command.env("XDG_RUNTIME_DIR", folder.path());
+    let output = command.output().expect("python3");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -21,8 +21,10 @@ pub(crate) fn start(config: &LogConfig) -> Result<(), String> {
         }
         None => (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal()),
     };
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours).with_writer(writer);
+    // A line that can't be written is lost: telling that on standard error too would panic where that is a terminal
+    // that is gone.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours);
+    let lines = lines.with_writer(writer).log_internal_errors(false);
     let set = match config.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

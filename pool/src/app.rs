@@ -3,7 +3,7 @@
 use crate::breaker::Breaker;
 use crate::effect::{Disabling, Invalid, Refusal};
 use crate::ids::{Generation, ReportId};
-use crate::rolling::Roll;
+use crate::roll::Roll;
 use crate::settings::{AppSettings, Plan, Wanted};
 use crate::time::Time;
 use crate::updating::Update;

@@ -8,7 +8,7 @@ use crate::app::{App, Inspection};
 use crate::book::Use;
 use crate::ids::{AppId, WorkerId};
 use crate::pool::{self, Pool};
-use crate::rolling::Stage;
+use crate::roll::Stage;
 use crate::room;
 use crate::roster::{Phase, Worker};
 use crate::routing;

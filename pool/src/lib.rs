@@ -39,6 +39,7 @@ mod app;
 mod book;
 mod breaker;
 mod queue;
+mod roll;
 mod roster;
 mod timers;
 

@@ -12,42 +12,10 @@ use crate::effect::{Answer, Effect, EndReason, Notice, Refusal, StopReason};
 use crate::event::RestartMode;
 use crate::ids::{AppId, Generation, ReportId, Request, WorkerId};
 use crate::pool::{Phase as PoolPhase, Pool};
-use crate::room::{self, Move};
+use crate::roll::{Roll, Stage};
 use crate::roster::Phase;
 use crate::settings::Plan;
 use crate::time::Time;
-use crate::updating::Update;
-
-/// A restart under way.
-#[derive(Debug)]
-pub(crate) struct Roll {
-    pub(crate) generation: Generation,
-    pub(crate) stage: Stage,
-    /// Who wants to know what becomes of it, or of a newer one.
-    pub(crate) askers: Vec<Request>,
-    /// Old workers that have left to make room for its first.
-    pub(crate) given_up: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// The new code is looked into, while the old one serves.
-    Looking,
-    /// Its first worker is to be started, as soon as there is room.
-    Known(Plan),
-    Starting(Plan, WorkerId),
-    /// There was no old worker to keep: the app's next worker decides.
-    Fresh,
-    /// It is the app's generation; old workers leave.
-    Serving,
-}
-
-impl Stage {
-    /// The present generation is another one, and may stay it.
-    pub(crate) fn is_open(self) -> bool {
-        matches!(self, Self::Looking | Self::Known(_) | Self::Starting(..))
-    }
-}
 
 impl Pool {
     pub(crate) fn restart(&mut self, request: Option<Request>, root: &[u8], mode: RestartMode, now: Time) {
@@ -432,78 +400,4 @@ impl Pool {
         let lacking = fresh && self.roster.crew(id).live() == 0;
         app.is_kept_up() && (lacking || app.owed > 0)
     }
-}
-
-impl App {
-    /// A new generation serves, and old workers leave.
-    pub(crate) fn is_settling(&self) -> bool {
-        self.roll.as_ref().is_some_and(|roll| roll.stage == Stage::Serving)
-    }
-
-    /// Its files are in between: nothing is looked into or started.
-    pub(crate) fn is_in_between(&self) -> bool {
-        self.update.as_ref().is_some_and(Update::is_in_between)
-    }
-
-    /// Nothing of the present generation is started.
-    pub(crate) fn is_held(&self) -> bool {
-        self.is_rolling() || self.is_in_between()
-    }
-
-    /// The present generation may be over soon: nothing of it is started.
-    pub(crate) fn is_rolling(&self) -> bool {
-        self.roll.as_ref().is_some_and(|roll| roll.stage.is_open())
-    }
-}
-
-impl Roll {
-    /// What is known of the new generation, while its first worker is not started.
-    pub(crate) fn known(&self) -> Option<Plan> {
-        match self.stage {
-            Stage::Known(plan) => Some(plan),
-            Stage::Looking | Stage::Starting(..) | Stage::Fresh | Stage::Serving => None,
-        }
-    }
-}
-
-/// The plan of a new generation whose first worker is the only one that can serve anybody: no old one is left.
-pub(crate) fn alone(pool: &Pool, id: AppId, app: &App) -> Option<Plan> {
-    app.roll.as_ref()?.known().filter(|_| pool.roster.crew(id).live() == 0)
-}
-
-/// The first worker of a restart whose app has none: it comes before what is only kept, and an idle worker of another
-/// app makes room for it, or nobody would ever hear what became of the restart.
-pub(crate) fn verdict(pool: &Pool) -> Option<Move> {
-    let known = pool.rolling.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?)));
-    let bare = known
-        .filter(|(id, app)| alone(pool, *id, app).is_some() || app.roll.as_ref().is_some_and(|roll| roll.given_up > 0));
-    let short = pool.short.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?)));
-    let fresh = short.filter(|(id, app)| {
-        let fresh = app.roll.as_ref().is_some_and(|roll| roll.stage == Stage::Fresh);
-        fresh && app.plan().is_some() && pool.roster.crew(*id).live() == 0
-    });
-    let mut all =
-        bare.chain(fresh).filter(|(id, app)| !app.is_in_between() && pool.roster.crew(*id).count() < app.limit());
-    let (id, _) = all.next()?;
-    if room::fits(pool, id, 0) {
-        return Some(Move::Start(id));
-    }
-    let nobody_leaves = pool.roster.leaving() == 0;
-    room::evictable(pool, id).filter(|_| nobody_leaves).map(|(worker, why)| Move::Leave(worker, why))
-}
-
-/// The next restart whose first worker may be started now, or may have an old one make room for it.
-pub(crate) fn next(pool: &Pool, surge: u32) -> Option<Move> {
-    let known = pool.rolling.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?)));
-    let mut known = known.filter(|(_, app)| !app.is_in_between());
-    if let Some((id, _)) = known.clone().find(|(id, _)| room::fits(pool, *id, surge)) {
-        return Some(Move::Roll(id));
-    }
-    // One old worker, once: whoever else takes its place, the others serve on.
-    known.find_map(|(id, app)| {
-        let roll = app.roll.as_ref().filter(|roll| roll.given_up == 0)?;
-        let settled = pool.settings.surge == 0 && crate::recycling::is_settled(pool, id);
-        let worker = pool.who_makes_room(id, roll.generation).filter(|_| settled)?;
-        Some(Move::GiveUp(id, worker))
-    })
 }

@@ -5,7 +5,7 @@ use crate::effect::{Gate, StopReason};
 use crate::ids::{AppId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::recycling;
-use crate::rolling;
+use crate::roll;
 use crate::roster;
 use crate::time::Time;
 use std::cmp::Reverse;
@@ -61,7 +61,7 @@ impl Want {
         if own_gate(pool, id, app).is_some() {
             return None;
         }
-        let plan = rolling::alone(pool, id, app).or_else(|| app.plan());
+        let plan = roll::alone(pool, id, app).or_else(|| app.plan());
         let concurrency = app.settings.concurrency.or(plan.map(|plan| plan.concurrency))?;
         let crew = pool.roster.crew(id);
         let staffed = crew.live() > 0;
@@ -94,7 +94,7 @@ fn own_gate(pool: &Pool, id: AppId, app: &App) -> Option<Gate> {
         Some(Gate::Disabled)
     } else if app.is_in_between() {
         Some(Gate::Swapping)
-    } else if app.is_rolling() && rolling::alone(pool, id, app).is_none() {
+    } else if app.is_rolling() && roll::alone(pool, id, app).is_none() {
         Some(Gate::Rolling)
     } else if app.inspection == Inspection::Looking {
         Some(Gate::Inspecting)
@@ -213,7 +213,7 @@ pub(crate) fn fits(pool: &Pool, id: AppId, surge: u32) -> bool {
 
 fn for_verdicts(pool: &Pool) -> Option<Move> {
     let may_start = (pool.roster.starting().len() as u32) < pool.settings.max_starting.get();
-    if may_start { rolling::verdict(pool) } else { None }
+    if may_start { roll::verdict(pool) } else { None }
 }
 
 /// The first worker of a new generation, which may go beyond the limits by `surge`.
@@ -221,7 +221,7 @@ fn for_rolls(pool: &Pool, now: Time) -> Option<Move> {
     if pool.rolling.is_empty() || pool.roster.starting().len() as u32 >= pool.settings.max_starting.get() {
         return None;
     }
-    rolling::next(pool, if is_room_owed(pool, now) { 0 } else { pool.settings.surge })
+    roll::next(pool, if is_room_owed(pool, now) { 0 } else { pool.settings.surge })
 }
 
 /// A replacement may go beyond the limits by `surge`. Without that, and without room, the old one leaves first:

@@ -110,3 +110,28 @@ fn a_ping_that_keeps_its_slot_is_found() {
 fn a_lost_record_is_found() {
     seeds_to_find(Bug::LostRecord);
 }
+
+#[test]
+fn an_old_worker_that_is_preferred_is_found() {
+    seeds_to_find(Bug::OldPreferred);
+}
+
+#[test]
+fn a_failed_restart_that_tells_nobody_is_found() {
+    seeds_to_find(Bug::ForgottenAsker);
+}
+
+#[test]
+fn a_half_started_worker_of_an_older_restart_is_found() {
+    seeds_to_find(Bug::KeptFirst);
+}
+
+#[test]
+fn sessions_that_outlive_their_restart_are_found() {
+    seeds_to_find(Bug::SparedSessions);
+}
+
+#[test]
+fn a_version_that_is_kept_though_it_does_not_start_is_found() {
+    seeds_to_find(Bug::BlindKeep);
+}

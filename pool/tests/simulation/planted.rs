@@ -1,6 +1,9 @@
 //! The machine under test, and bugs to put into it: a simulation that finds nothing has to show that it could.
 
-use hatchery_pool::{Close, Effect, EndReason, Event, Notice, Pool, Request, SessionId, Settings, StopReason, Time};
+use hatchery_pool::{
+    Answer, AppSnapshot, Close, Effect, EndReason, Event, Notice, Path, Pool, Refusal, Request, RestartState,
+    SessionId, Settings, StopReason, SwapStep, Time, WorkerId, WorkerSnapshot, WorkerState,
+};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
@@ -22,6 +25,28 @@ pub(crate) enum Bug {
     KeptPing,
     /// Whoever was killed with open sessions leaves no record.
     LostRecord,
+    /// While both generations serve, the old one is preferred.
+    OldPreferred,
+    /// A restart that fails tells nobody who asked for it.
+    ForgottenAsker,
+    /// A restart goes on with a worker that another had half-started.
+    KeptFirst,
+    /// A restart that is to end sessions leaves them.
+    SparedSessions,
+    /// A version that does not start is kept.
+    BlindKeep,
+}
+
+impl Bug {
+    /// What is never said with it.
+    fn swallows(self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Record(end) => self == Self::LostRecord && end.killed && !end.sessions.is_empty(),
+            Effect::Answer { answer: Answer::Refused(Refusal::SpawnFailed(_)), .. } => self == Self::ForgottenAsker,
+            Effect::Revoke { why: EndReason::Restarted, .. } => self == Self::SparedSessions,
+            _ => false,
+        }
+    }
 }
 
 /// A pool, with at most one bug. Without one it only passes on.
@@ -52,10 +77,20 @@ impl Machine {
             Some(Bug::StuckBreaker) => self.step_and_prove_nothing(now, event),
             Some(Bug::KeptPing) if matches!(event, Event::Pinged { .. }) => Vec::new(),
             Some(Bug::KeptPing) => self.pool.step(now, event),
-            Some(Bug::LostRecord) => {
+            Some(Bug::OldPreferred) => self.step_and_look_back(now, event),
+            Some(Bug::KeptFirst) => self.step_and_keep_first(now, event),
+            Some(Bug::BlindKeep) => {
                 let mut effects = self.pool.step(now, event);
+                let steps = effects.iter_mut().filter_map(|effect| match effect {
+                    Effect::Swap { step, .. } => Some(step),
+                    _ => None,
+                });
+                steps.filter(|step| **step == SwapStep::Undo).for_each(|step| *step = SwapStep::Keep);
                 effects
-                    .retain(|effect| !matches!(effect, Effect::Record(end) if end.killed && !end.sessions.is_empty()));
+            }
+            Some(bug @ (Bug::LostRecord | Bug::ForgottenAsker | Bug::SparedSessions)) => {
+                let mut effects = self.pool.step(now, event);
+                effects.retain(|effect| !bug.swallows(effect));
                 effects
             }
         }
@@ -115,6 +150,37 @@ impl Machine {
             }
             effects.extend(early);
         }
+        effects
+    }
+
+    fn step_and_look_back(&mut self, now: Time, event: Event) -> Vec<Effect> {
+        let before = self.pool.snapshot(now);
+        let mut effects = self.pool.step(now, event);
+        for effect in &mut effects {
+            let Effect::Grant { worker, path: Path::Fresh, .. } = effect else { continue };
+            let of_app = before.apps.iter().map(|app| &app.workers).find(|all| all.iter().any(|one| one.id == *worker));
+            let granted = of_app.and_then(|all| all.iter().find(|one| one.id == *worker));
+            let (Some(all), Some(granted)) = (of_app, granted) else { continue };
+            let older = |other: &&WorkerSnapshot| {
+                other.generation < granted.generation && matches!(other.state, WorkerState::Ready | WorkerState::Busy)
+            };
+            if let Some(old) = all.iter().find(older) {
+                *worker = old.id;
+            }
+        }
+        effects
+    }
+
+    fn step_and_keep_first(&mut self, now: Time, event: Event) -> Vec<Effect> {
+        let before = self.pool.snapshot(now);
+        let mut effects = self.pool.step(now, event);
+        let rolling = |app: &AppSnapshot| matches!(app.restart, Some(RestartState::Rolling(_)));
+        let workers = before.apps.iter().filter(|app| rolling(app)).flat_map(|app| &app.workers);
+        let starting: Vec<WorkerId> =
+            workers.filter(|worker| worker.state == WorkerState::Starting).map(|worker| worker.id).collect();
+        let restarts = effects.iter().any(|effect| matches!(effect, Effect::Notice(Notice::Restarting { .. })));
+        let kept = |effect: &Effect| matches!(effect, Effect::Stop { worker, .. } if starting.contains(worker));
+        effects.retain(|effect| !restarts || !kept(effect));
         effects
     }
 

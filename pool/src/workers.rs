@@ -181,14 +181,17 @@ impl Pool {
         self.notice(Notice::SpawnFailed { app, worker: Some(id), report });
         self.pause_min(app);
         let refusal = Refusal::SpawnFailed(report);
-        if self.roster.crew(app).serving == 0 {
+        // What made way for a new generation in vain comes back, and serves whoever waits.
+        let comes_back = self.apps.get(&app).is_some_and(|app| app.owed > 0);
+        let served = self.roster.crew(app).serving > 0 || comes_back;
+        if !served {
             self.refuse_waiters(app, &refusal);
         } else if let Some(&waiter) = cause.and_then(|ticket| self.queue.get(app, ticket)) {
             self.queue.remove(waiter.request);
             self.refuse(waiter.request, refusal);
         }
         // One that was to replace others says nothing about those, which serve.
-        let beside = rolled && self.roster.crew(app).serving > 0;
+        let beside = rolled && served;
         if !(replaced || beside) {
             self.count_failure(app, Failure::Start(report), now);
         }

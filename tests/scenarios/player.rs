@@ -4,15 +4,16 @@ use crate::clients::{Answer, Connection, Get};
 use crate::runnable;
 use crate::support::apps::App;
 use crate::support::{PATIENCE, front, processes};
-use hatchery_pool::Close;
 use hatchery_pool::scenario::{
-    App as Letter, Client, EndedBy, Fate, Is, Label, On, Order, Scenario, Starts, Step, Why,
+    App as Letter, Client, EndedBy, Fate, Is, Label, On, Order, Scenario, Starts, Step, Told, Why,
 };
+use hatchery_pool::{Close, RestartMode};
 use hatchery_pool_client::{Ended, PoolConfig, PoolServer, Status, WorkerStatus};
 use hatchery_protocol::config::Admin;
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -34,6 +35,8 @@ pub(crate) struct Player {
     gets: BTreeMap<Label, Get>,
     apps: BTreeMap<Letter, App>,
     stubborn: BTreeSet<Letter>,
+    /// Who asked for a restart, and waits for what comes of it.
+    askers: BTreeMap<Label, Child>,
     /// Processes that are stopped.
     hanging: BTreeSet<i32>,
     admin: TempDir,
@@ -62,6 +65,7 @@ impl Player {
             gets: BTreeMap::new(),
             apps: BTreeMap::new(),
             stubborn: BTreeSet::new(),
+            askers: BTreeMap::new(),
             hanging: BTreeSet::new(),
             admin,
             told: BTreeSet::new(),
@@ -106,6 +110,8 @@ impl Player {
             }
             Step::Order { order: Order::Disable, app } => self.say(&["disable", &self.root(app), "maintenance"]),
             Step::Order { order: Order::Enable, app } => self.say(&["enable", &self.root(app)]),
+            Step::Restart { app, mode, asker } => self.restart(app, mode, asker),
+            Step::Told { asker, what } => until(|| self.expect_told(asker, what)),
             Step::Retire { session } => {
                 let pid = self.pid(session)?.to_string();
                 // Who has left by then needs no order.
@@ -200,11 +206,46 @@ impl Player {
         until(|| expect(&worker(&self.status()?, pid).is_none(), &true))
     }
 
-    /// A verb of the operator's.
-    fn say(&self, verb: &[&str]) -> Played {
+    /// Asks for a restart, and waits until it has begun.
+    fn restart(&mut self, app: Letter, mode: RestartMode, asker: Label) -> Played {
+        let before = self.newest(app)?;
+        let root = self.root(app);
+        let mut verb = vec!["restart", root.as_str()];
+        verb.extend((mode == RestartMode::Kill).then_some("--kill"));
+        let mut command = self.verb(&verb);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.askers.insert(asker, command.spawn().map_err(|error| error.to_string())?);
+        until(|| expect(&(self.newest(app)? > before), &true))
+    }
+
+    /// The last generation of an app that has begun.
+    fn newest(&self, app: Letter) -> Result<u64, String> {
+        let (status, root) = (self.status()?, self.root(app));
+        let seen = status.apps.iter().find(|seen| seen.root == root).ok_or("it is not known")?;
+        Ok(seen.restart.as_ref().map_or(0, |restart| restart.generation).max(seen.generation))
+    }
+
+    /// Why somebody is refused is said in words, which tests of the command read.
+    fn expect_told(&mut self, asker: Label, what: Told) -> Played {
+        let asked = self.askers.get_mut(asker).ok_or_else(|| format!("there was no {asker}"))?;
+        let status = asked.try_wait().map_err(|error| error.to_string())?;
+        let expected = match what {
+            Told::Nothing => None,
+            Told::Done => Some(Some(0)),
+            Told::Refused(_) => Some(Some(1)),
+        };
+        expect(&status.map(|status| status.code()), &expected)
+    }
+
+    fn verb(&self, verb: &[&str]) -> Command {
         let mut command = front::hatchery(self.admin.path(), verb);
         command.arg("--admin").arg(self.admin.path().join("admin.sock"));
-        let output = command.output().map_err(|error| error.to_string())?;
+        command
+    }
+
+    /// A verb of the operator's.
+    fn say(&self, verb: &[&str]) -> Played {
+        let output = self.verb(verb).output().map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
@@ -267,6 +308,10 @@ impl Player {
             }
             Step::Starting { workers } => {
                 expect(&all().filter(|worker| worker.state == "starting").count(), &(workers as usize))
+            }
+            Step::InGeneration { app, generation } => {
+                let found = seen.apps.iter().find(|seen| seen.root == self.root(app));
+                expect(&found.map(|app| app.generation), &Some(generation))
             }
             Step::Active { workers } => expect(&seen.active, &workers),
             Step::WaitingTotal { gets } => expect(&seen.waiting, &gets),
@@ -409,6 +454,7 @@ fn ended_by(why: Ended) -> Option<EndedBy> {
         Ended::LeaseEnded => Some(EndedBy::LeaseEnded),
         Ended::DrainTimedOut => Some(EndedBy::DrainTimedOut),
         Ended::RequestTimedOut => Some(EndedBy::RequestTimedOut),
+        Ended::Restarted => Some(EndedBy::Restarted),
         Ended::Operator => Some(EndedBy::Operator),
         Ended::PoolEnding => Some(EndedBy::PoolEnding),
         _ => None,

@@ -42,11 +42,13 @@ mod limits;
 mod orders;
 mod parse;
 mod recycling;
+mod restarts;
 mod reuse;
 mod room;
 mod time;
+mod updates;
 
-use crate::event::Close;
+use crate::event::{Close, RestartMode};
 use crate::settings::{Concurrency, Parking, Plan, Settings, Wanted};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -169,6 +171,27 @@ pub enum Step {
         order: Order,
         app: App,
     },
+    /// `restart A as r1`, `restart A with kill as r1`; it isn't waited for.
+    Restart {
+        app: App,
+        mode: RestartMode,
+        asker: Label,
+    },
+    /// `files of A change`: and stayed quiet.
+    FilesChange {
+        app: App,
+    },
+    /// `stage A as u1`, `roll A back as u1`: another version shall take the place of the present one.
+    Update {
+        app: App,
+        back: bool,
+        asker: Label,
+    },
+    /// `A is exchanged`, `the exchange of A fails`: the step that was ordered last.
+    Exchanged {
+        app: App,
+        done: bool,
+    },
     /// `retire worker of s1`
     Retire {
         session: Label,
@@ -246,6 +269,16 @@ pub enum Step {
         app: App,
         so: bool,
     },
+    /// `A is in generation 2`: of which workers are started.
+    InGeneration {
+        app: App,
+        generation: u64,
+    },
+    /// `r1 is open`, `r1 is done`, `r1 is refused: stopped`: what whoever asked for a restart or an update knows.
+    Told {
+        asker: Label,
+        what: Told,
+    },
     /// `the pool has ended`
     PoolEnded,
 }
@@ -258,6 +291,14 @@ pub enum Order {
     Start,
     Disable,
     Enable,
+}
+
+/// What came of a restart or an update, for whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Nothing,
+    Done,
+    Refused(Why),
 }
 
 /// Where a session was granted.
@@ -285,6 +326,7 @@ pub enum Why {
     NotAllowed,
     Removed,
     Unknown,
+    UpdateUnderWay,
 }
 
 /// Why the pool ended a session; `EndReason` without its particulars.
@@ -295,6 +337,7 @@ pub enum EndedBy {
     DrainTimedOut,
     LingerTimedOut,
     RequestTimedOut,
+    Restarted,
     Operator,
     PoolEnding,
 }
@@ -336,6 +379,8 @@ impl Scenario {
             health::ALL,
             breaker::ALL,
             ends::ALL,
+            restarts::ALL,
+            updates::ALL,
         ];
         by_topic.into_iter().flatten()
     }

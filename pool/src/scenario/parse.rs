@@ -1,7 +1,7 @@
 //! Reads the lines of a story.
 
-use super::{App, EndedBy, Fate, Is, On, Order, Step, Why};
-use crate::event::{Close, ConnectFailure};
+use super::{App, EndedBy, Fate, Is, On, Order, Step, Told, Why};
+use crate::event::{Close, ConnectFailure, RestartMode};
 use crate::settings::Wanted;
 use std::time::Duration;
 
@@ -44,6 +44,15 @@ fn fact(words: &[&'static str]) -> Option<Step> {
         ["set", "max", "idle", "never"] => Step::SetMaxIdle(None),
         ["set", "max", "idle", number, unit] => Step::SetMaxIdle(Some(duration(number, unit)?)),
         ["clear"] => Step::Clear,
+        ["restart", app, "as", asker] => Step::Restart { app: letter(app)?, mode: RestartMode::Graceful, asker },
+        ["restart", app, "with", "kill", "as", asker] => {
+            Step::Restart { app: letter(app)?, mode: RestartMode::Kill, asker }
+        }
+        ["files", "of", app, "change"] => Step::FilesChange { app: letter(app)? },
+        ["stage", app, "as", asker] => Step::Update { app: letter(app)?, back: false, asker },
+        ["roll", app, "back", "as", asker] => Step::Update { app: letter(app)?, back: true, asker },
+        [app, "is", "exchanged"] => Step::Exchanged { app: letter(app)?, done: true },
+        ["the", "exchange", "of", app, "fails"] => Step::Exchanged { app: letter(app)?, done: false },
         ["retire", "worker", "of", session] => Step::Retire { session },
         ["end", "the", "pool", "within", number, unit] => Step::EndPool { grace: duration(number, unit)? },
         ["end", session] => Step::End { session },
@@ -76,6 +85,14 @@ fn expectation(words: &[&'static str]) -> Option<Step> {
         [app, "is", "not", "disabled"] => Step::Disabled { app: letter(app)?, so: false },
         [app, "is", "forgotten"] => Step::Forgotten { app: letter(app)?, so: true },
         [app, "is", "known"] => Step::Forgotten { app: letter(app)?, so: false },
+        [app, "is", "in", "generation", number] => {
+            Step::InGeneration { app: letter(app)?, generation: number.parse().ok()? }
+        }
+        [asker, "is", "open"] => Step::Told { asker, what: Told::Nothing },
+        [asker, "is", "done"] => Step::Told { asker, what: Told::Done },
+        [asker, "is", "refused:", ref why @ ..] => {
+            Step::Told { asker, what: Told::Refused(self::why(&why.join(" "))?) }
+        }
         ["the", "pool", "has", "ended"] => Step::PoolEnded,
         _ => return None,
     })
@@ -145,6 +162,7 @@ fn why(words: &str) -> Option<Why> {
         "not allowed" => Why::NotAllowed,
         "removed" => Why::Removed,
         "unknown" => Why::Unknown,
+        "update under way" => Why::UpdateUnderWay,
         _ => return None,
     })
 }
@@ -156,6 +174,7 @@ fn ended_by(words: &str) -> Option<EndedBy> {
         "drain timed out" => EndedBy::DrainTimedOut,
         "linger timed out" => EndedBy::LingerTimedOut,
         "request timed out" => EndedBy::RequestTimedOut,
+        "restarted" => EndedBy::Restarted,
         "operator" => EndedBy::Operator,
         "pool ending" => EndedBy::PoolEnding,
         _ => return None,

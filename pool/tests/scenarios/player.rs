@@ -1,9 +1,9 @@
 //! Turns the steps of a scenario into events, and looks at what came of them.
 
-use hatchery_pool::scenario::{App, Client, EndedBy, Fate, Is, Label, On, Order, Scenario, Starts, Step, Why};
+use hatchery_pool::scenario::{App, Client, EndedBy, Fate, Is, Label, On, Order, Scenario, Starts, Step, Told, Why};
 use hatchery_pool::{
-    Beyond, ClientId, ConnectFailure, ConnectionId, Effect, EndReason, Event, Exit, Invalid, Path, Pool, Refusal,
-    ReportId, Request, Scope, SessionId, Time, WorkerId, WorkerSnapshot, WorkerState,
+    Answer, Beyond, ClientId, ConnectFailure, ConnectionId, Effect, EndReason, Event, Exit, Generation, Invalid, Path,
+    Pool, Refusal, ReportId, Request, Scope, SessionId, Time, WorkerId, WorkerSnapshot, WorkerState,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -26,6 +26,9 @@ pub(crate) struct Player {
     memory: BTreeMap<WorkerId, u64>,
     nobody_looks: bool,
     fates: BTreeSet<(WorkerId, Fate)>,
+    /// Who asked for a restart or an update, and what they were told.
+    askers: BTreeMap<Label, Request>,
+    answers: BTreeMap<Request, Answer>,
     /// What follows from what was ordered, and is still to be told.
     following: VecDeque<Event>,
     ended: bool,
@@ -65,6 +68,8 @@ impl Player {
             memory: BTreeMap::new(),
             nobody_looks: false,
             fates: BTreeSet::new(),
+            askers: BTreeMap::new(),
+            answers: BTreeMap::new(),
             following: VecDeque::new(),
             ended: false,
         }
@@ -149,6 +154,23 @@ impl Player {
             }
             Step::Clear => self.tell(Event::Clear { request: None }),
             Step::Order { order, app } => self.tell(self.order(order, root(app))),
+            Step::Restart { app, mode, asker } => {
+                let request = self.new_asker(asker);
+                self.tell(Event::Restart { request, root: root(app), mode })
+            }
+            Step::FilesChange { app } => {
+                let app = self.pool.app(&root(app)).ok_or("it is not known")?;
+                self.tell(Event::FilesChanged { app })
+            }
+            Step::Update { app, back, asker } => {
+                let (request, root) = (self.new_asker(asker), root(app));
+                self.tell(if back { Event::RolledBack { request, root } } else { Event::Staged { request, root } })
+            }
+            Step::Exchanged { app, done } => {
+                let app = self.pool.app(&root(app)).ok_or("it is not known")?;
+                let report = (!done).then_some(ReportId(1));
+                self.tell(Event::SwapDone { app, report })
+            }
             Step::Retire { session } => {
                 self.tell(Event::Retire { request: None, worker: self.granted(session)?.worker })
             }
@@ -199,6 +221,19 @@ impl Player {
             Step::Was { session, what, so } => {
                 expect(&self.fates.contains(&(self.granted(session)?.worker, what)), &so)
             }
+            Step::InGeneration { app, generation } => {
+                let found = seen.apps.iter().find(|seen| seen.root == root(app));
+                expect(&found.map(|app| app.generation), &Some(Generation(generation)))
+            }
+            Step::Told { asker, what } => {
+                let request = self.askers.get(asker).ok_or_else(|| format!("there was no {asker}"))?;
+                let told = match self.answers.get(request) {
+                    None => Told::Nothing,
+                    Some(Answer::Done) => Told::Done,
+                    Some(Answer::Refused(refusal)) => Told::Refused(why(refusal)),
+                };
+                expect(&told, &what)
+            }
             Step::PoolEnded => expect(&self.ended, &true),
             _ => Err("that is no expectation".into()),
         }
@@ -232,6 +267,12 @@ impl Player {
     fn new_request(&mut self, client: Client) -> Request {
         self.last_request += 1;
         Request { client: ClientId(client), number: self.last_request }
+    }
+
+    fn new_asker(&mut self, asker: Label) -> Option<Request> {
+        let request = self.new_request(1);
+        self.askers.insert(asker, request);
+        Some(request)
     }
 
     fn held_back(&mut self, app: Option<App>) -> Result<WorkerId, String> {
@@ -340,6 +381,7 @@ impl Player {
                 self.leave(worker, Exit::Signal(9));
             }
             Effect::Record(passing) => _ = self.fates.insert((passing.worker, Fate::Recorded)),
+            Effect::Answer { request, answer } => _ = self.answers.insert(request, answer),
             Effect::Ended => self.ended = true,
             _ => {}
         }
@@ -402,9 +444,8 @@ fn why(refusal: &Refusal) -> Why {
         Refusal::TimedOut { .. } => Why::TimedOut,
         Refusal::NotAllowed(Beyond::Root | Beyond::Operators(_) | Beyond::Limit(_)) => Why::NotAllowed,
         Refusal::Invalid(Invalid::Removed) => Why::Removed,
-        Refusal::Invalid(
-            Invalid::Unknown | Invalid::NotYours | Invalid::DuplicateRequest | Invalid::UpdateUnderWay,
-        ) => Why::Unknown,
+        Refusal::Invalid(Invalid::Unknown | Invalid::NotYours | Invalid::DuplicateRequest) => Why::Unknown,
+        Refusal::Invalid(Invalid::UpdateUnderWay) => Why::UpdateUnderWay,
     }
 }
 
@@ -417,6 +458,7 @@ fn ended_by(why: EndReason) -> Option<EndedBy> {
         EndReason::Operator => Some(EndedBy::Operator),
         EndReason::PoolEnding => Some(EndedBy::PoolEnding),
         EndReason::RequestTimedOut => Some(EndedBy::RequestTimedOut),
-        EndReason::ClientGone | EndReason::Restarted | EndReason::Cancelled => None,
+        EndReason::Restarted => Some(EndedBy::Restarted),
+        EndReason::ClientGone | EndReason::Cancelled => None,
     }
 }

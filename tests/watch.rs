@@ -106,7 +106,7 @@ fn each_burst_of_changes_is_one_restart() {
 #[test]
 fn what_is_ignored_restarts_nothing() {
     let app = apps::worker();
-    for folder in [".git", "node_modules/x", "log", "data"] {
+    for folder in [".git", "node_modules/x", "log", "data", "tmp"] {
         std::fs::create_dir_all(app.root().join(folder)).unwrap();
     }
     let front = serve(app.root(), &[&QUIET[..], &["--watch-ignore", "data/"]].concat());
@@ -164,6 +164,41 @@ fn a_broken_edit_leaves_the_old_version_serving_and_the_next_edit_heals() {
     app.write("hatchery.toml", &good.replace("VERSION = \"1\"", "VERSION = \"2\""));
     until_generation(&front, first + 2);
     assert_eq!(version(&front), "2");
+}
+
+/// A copy of a version that lies beside the app, as its owner would make it.
+fn stage(version: &App, update: &Path) {
+    std::fs::create_dir(update).unwrap();
+    apps::open_to_all(update);
+    std::fs::copy(version.root().join("hatchery.toml"), update.join("hatchery.toml")).unwrap();
+    apps::give(&update.join("hatchery.toml"), NOBODY);
+    apps::give(update, NOBODY);
+}
+
+#[test]
+fn a_staged_update_is_taken_once_it_is_quiet_and_a_broken_one_is_undone() {
+    // Whoever owns the app may write beside it.
+    let parent = apps::with_manifest("");
+    let (root, update) = (parent.root().join("shop"), parent.root().join("shop.update"));
+    stage(&versioned("1"), &root);
+    let front = serve(&root, &QUIET);
+    let first = generation(&front);
+    stage(&versioned("2"), &update);
+    until_generation(&front, first + 1);
+    assert_eq!(version(&front), "2");
+    until_blocking("the backup is there", || parent.root().join("shop.backup").exists().then_some(()));
+    assert!(!update.exists());
+
+    let broken = apps::with_manifest("command = [\"sh\", \"-c\", \"exit 3\"]\n");
+    stage(&broken, &update);
+    until_blocking("it is undone", || parent.root().join("shop.failed").exists().then_some(()));
+    assert_eq!(version(&front), "2");
+    // An exchange is no change of files: nothing else is restarted for it. The next edit is one.
+    let now = generation(&front);
+    std::fs::write(root.join("edited.py"), "").unwrap();
+    until_blocking("the next generation serves", || (generation(&front) > now).then_some(()));
+    let restarts = front.log().matches("restarting: ").count() as u64;
+    assert_eq!(restarts, 3, "the two updates and the edit: {}", front.log());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::connections::Connection;
 use super::shell::{OPERATOR, Shell, State};
 use super::translate;
 use hatchery_pool::{
-    Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Notice, Path, Refusal, Request,
+    Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Path, Refusal, Request,
     SessionId, StopReason, SwapStep, Time, WorkerId,
 };
 use hatchery_protocol::channel::SendError;
@@ -65,9 +65,7 @@ impl State {
             Effect::Examine { worker } => self.examine(worker),
             Effect::Record(passing) => self.record(shell, &passing),
             Effect::Notice(notice) => {
-                if let Notice::Restarting { app, .. } = notice {
-                    self.watch_restart(app);
-                }
+                self.watch_notice(&notice);
                 self.note(now, &notice);
             }
             Effect::Ended => shell.end(),

@@ -55,14 +55,29 @@ pub(super) struct Seen {
 pub(super) enum What {
     /// As many folders are watched from now on, as they were wanted.
     Watched(usize),
-    /// This is not watched: one sentence.
-    Missed(String),
+    /// Something is not watched: one sentence.
+    Missed(Reason, String),
     /// Files below its root are not what they were.
     Files,
     /// Its root is another folder than before.
     Replaced,
     /// Something that only a look at it can tell more about.
     Stirred,
+}
+
+/// What is said of an app once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Reason {
+    /// The system's limits.
+    NoWatches,
+    NoInstances,
+    TooManyFolders,
+    Unreadable,
+    Other,
+    /// A pattern of what is ignored is none.
+    Pattern,
+    /// Not even a look tells anything.
+    Unseen,
 }
 
 #[derive(Debug)]
@@ -323,7 +338,7 @@ impl Thread {
         while let Some(folder) = open.pop() {
             if wanted.len() >= MOST_FOLDERS {
                 let why = format!("there are more than {MOST_FOLDERS} folders below it: name some in watch_ignore");
-                self.tell(app, What::Missed(why));
+                self.tell(app, What::Missed(Reason::TooManyFolders, why));
                 return false;
             }
             // Before it is read: what is made later is told.
@@ -367,9 +382,9 @@ impl Thread {
             }
             Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => true,
             Err(error) => {
-                let (why, go_on) = unwatched(name, &error);
-                self.tell(app, What::Missed(why));
-                go_on
+                let (reason, why) = unwatched(name, &error);
+                self.tell(app, What::Missed(reason, why));
+                !matches!(reason, Reason::NoWatches | Reason::NoInstances)
             }
         }
     }
@@ -447,21 +462,21 @@ fn beside(root: &Path, ending: &str) -> Option<PathBuf> {
     Some(root.with_file_name(name))
 }
 
-/// Why a folder is not watched, and whether others can be.
-fn unwatched(folder: &Path, error: &notify::Error) -> (String, bool) {
+/// Why a folder is not watched.
+fn unwatched(folder: &Path, error: &notify::Error) -> (Reason, String) {
     const NO_WATCHES: &str = "the system allows no more watches: raise fs.inotify.max_user_watches with sysctl";
     const NO_INSTANCES: &str = "the system allows no more watchers: raise fs.inotify.max_user_instances with sysctl";
+    let folder = folder.display();
     match &error.kind {
-        ErrorKind::MaxFilesWatch => (NO_WATCHES.into(), false),
+        ErrorKind::MaxFilesWatch => (Reason::NoWatches, NO_WATCHES.into()),
         ErrorKind::Io(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
-            (NO_INSTANCES.into(), false)
+            (Reason::NoInstances, NO_INSTANCES.into())
         }
         ErrorKind::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            // One line for all of them.
-            (format!("the pool's user may not read {}", folder.display()), true)
+            (Reason::Unreadable, format!("the pool's user may not read {folder}"))
         }
-        ErrorKind::Io(error) => (format!("{}: {error}", folder.display()), true),
-        other => (format!("{}: {other:?}", folder.display()), true),
+        ErrorKind::Io(error) => (Reason::Other, format!("{folder}: {error}")),
+        other => (Reason::Other, format!("{folder}: {other:?}")),
     }
 }
 

@@ -41,7 +41,7 @@ const DEFAULTS: &[&str] = &[
     "*-wal",
     "*-shm",
     // Of the pool's own, while it exchanges versions.
-    "/.hatchery-deploy",
+    "/.hatchery-*",
     "/.complete",
 ];
 
@@ -109,6 +109,7 @@ mod tests {
             "data/shop.sqlite3-wal",
             "app.pid",
             ".hatchery-deploy",
+            ".hatchery-deploy.new",
         ] {
             assert!(ignored.has(Path::new(path), false), "{path}");
         }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `folders.rs` | the thread that watches folders, and tells that something happened there |
 //! | `ignore.rs` | what below a root is not watched |
+//! | `watched.rs` | one app, and what was seen of it |
 //! | `quiet.rs` | when something is done about it |
 //!
 //! The core looks at no file itself. What `tmp/restart.txt`, a link and a staged update say is told by a look of the
@@ -14,14 +15,15 @@
 mod folders;
 mod ignore;
 mod quiet;
+mod watched;
 
 use super::shell::{Shell, State};
-use folders::{Folders, Order, Seen, What};
-use hatchery_pool::{AppId, AppState, Event, SwapStep, Time};
+use folders::{Folders, Order, Reason, Seen, What};
+use hatchery_pool::{AppId, AppState, Event, Notice, SwapStep, Time};
 use hatchery_protocol::link::{AppNumber, Sight, ToKeeper};
-use hatchery_protocol::options::{AppOptions, Start};
+use hatchery_protocol::options::Start;
 use ignore::Ignored;
-use quiet::{Burst, Looks, Staging, Verdict};
+use quiet::Verdict;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -29,17 +31,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
+use watched::{Settings, Watched, Why};
 
-/// The quiet period where nobody says another, by whether the app is being developed.
-const QUIET: Duration = Duration::from_secs(10);
-const QUIET_IN_DEVELOPMENT: Duration = Duration::from_secs(1);
-/// The environment in which changed files restart an app though nobody says so.
-const DEVELOPMENT: &str = "development";
 /// Looks that are open at the same time, of all apps together.
 const MOST_LOOKS: usize = 8;
-/// Different sentences that are said about one app.
-const MOST_SAID: usize = 20;
-
 /// Running apps, and what was seen of them.
 pub(super) struct Watching {
     folders: Option<Folders>,
@@ -51,65 +46,6 @@ pub(super) struct Watching {
     round: u64,
     /// Something is due earlier than before.
     earlier: Rc<Notify>,
-}
-
-struct Watched {
-    root: Vec<u8>,
-    settings: Settings,
-    /// The first is what later ones are held against.
-    sight: Option<Sight>,
-    /// The look that is open began before an exchange.
-    stale: bool,
-    looks: Looks,
-    burst: Burst,
-    staging: Staging,
-    /// Its files are being exchanged.
-    swapping: bool,
-    /// Its folder is another one, and it is not known yet whether because a link leads elsewhere.
-    replaced: bool,
-    /// What is seen of an earlier round says nothing about files.
-    round: u64,
-    /// Folders that are watched.
-    folders: Option<usize>,
-    said: HashSet<String>,
-}
-
-/// Why an app is to be restarted at once.
-#[derive(Debug)]
-enum Why {
-    /// Its root leads there now.
-    Target(String),
-    RestartTxt,
-}
-
-impl std::fmt::Display for Why {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Target(target) => write!(f, "its link leads to {target} now"),
-            Self::RestartTxt => f.write_str("tmp/restart.txt was touched"),
-        }
-    }
-}
-
-/// What is wanted of an app.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Settings {
-    files: bool,
-    quiet: Duration,
-    ignore: Vec<String>,
-    staged: bool,
-}
-
-impl Settings {
-    fn of(options: &AppOptions) -> Self {
-        let development = options.environment.as_deref() == Some(DEVELOPMENT);
-        Self {
-            files: options.watch.unwrap_or(development),
-            quiet: options.quiet_period.unwrap_or(if development { QUIET_IN_DEVELOPMENT } else { QUIET }),
-            ignore: options.watch_ignore.clone().unwrap_or_default(),
-            staged: options.staged_update.unwrap_or(false),
-        }
-    }
 }
 
 impl Watching {
@@ -149,10 +85,9 @@ impl Watching {
         let round = watched.round;
         let ignored = watched.settings.files.then(|| Ignored::new(&watched.settings.ignore));
         let (files, wrong) = ignored.unzip();
-        for sentence in wrong.into_iter().flatten() {
-            if watched.is_new(&sentence) {
-                tracing::warn!(app = %String::from_utf8_lossy(&watched.root), "{sentence}");
-            }
+        let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+        if !wrong.is_empty() && watched.is_new(Reason::Pattern) {
+            tracing::warn!(app = %String::from_utf8_lossy(&watched.root), "{}", wrong.join("; "));
         }
         if let Some(folders) = &self.folders {
             let root = PathBuf::from(OsStr::from_bytes(&watched.root));
@@ -178,32 +113,6 @@ impl Watching {
     }
 }
 
-impl Watched {
-    /// Whether a sentence was not said of it yet.
-    fn is_new(&mut self, sentence: &str) -> bool {
-        self.said.len() < MOST_SAID && self.said.insert(sentence.to_owned())
-    }
-
-    /// Why the app is to be restarted now.
-    fn compare(&mut self, sight: Sight, now: Time) -> Option<Why> {
-        let replaced = std::mem::take(&mut self.replaced);
-        // Removed and made again it is as old as it says.
-        let restart_txt = sight.restart_txt.or(self.sight.as_ref().and_then(|before| before.restart_txt));
-        let before = self.sight.replace(Sight { restart_txt, ..sight })?;
-        let sight = self.sight.as_ref()?;
-        if before.target != sight.target {
-            return Some(Why::Target(String::from_utf8_lossy(&sight.target).into_owned()));
-        }
-        if before.restart_txt != sight.restart_txt {
-            return Some(Why::RestartTxt);
-        }
-        if replaced && self.settings.files {
-            self.burst.changed(now, self.settings.quiet);
-        }
-        None
-    }
-}
-
 impl State {
     /// An app is about to be started, or to be looked into anew.
     pub(super) fn watch(&mut self, app: AppId) {
@@ -217,19 +126,9 @@ impl State {
         let watching = &mut self.watching;
         let new = !watching.apps.contains_key(&app);
         let watched = watching.apps.entry(app).or_insert_with(|| Watched {
-            root,
-            settings: settings.clone(),
-            sight: None,
-            // One that is still open is of an earlier life.
+            // A look that is still open is of an earlier life.
             stale: watching.looking.contains(&app),
-            looks: Looks::new(now),
-            burst: Burst::default(),
-            staging: Staging::default(),
-            swapping: false,
-            replaced: false,
-            round: 0,
-            folders: None,
-            said: HashSet::new(),
+            ..Watched::new(root, settings.clone(), now)
         });
         let changed = watched.settings != settings;
         watched.settings = settings;
@@ -251,17 +150,29 @@ impl State {
         }
     }
 
-    /// A restart begins: what was done to the files before is part of it. What is done from now on is not.
-    pub(super) fn watch_restart(&mut self, app: AppId) {
-        if let Some(watched) = self.watching.apps.get_mut(&app) {
-            watched.burst.forget();
-            self.watching.follow(app);
+    /// What the pool does about an app.
+    pub(super) fn watch_notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Restarting { app, .. } => {
+                // What was done to the files before is part of it. What is done from now on is not.
+                if let Some(watched) = self.watching.apps.get_mut(app) {
+                    watched.burst.forget();
+                    self.watching.follow(*app);
+                }
+            }
+            Notice::UpdateRefused { app, .. } | Notice::Updated { app } | Notice::UpdateUndone { app } => {
+                if let Some(watched) = self.watching.apps.get_mut(app) {
+                    watched.updating = false;
+                }
+            }
+            _ => {}
         }
     }
 
     pub(super) fn watch_swap(&mut self, app: AppId, step: SwapStep) {
         if let Some(watched) = self.watching.apps.get_mut(&app) {
             watched.swapping = step != SwapStep::Keep;
+            watched.updating = true;
         }
     }
 
@@ -336,7 +247,7 @@ impl State {
         let Some(sight) = sight else {
             let sentence = "its folder can't be looked at: touching tmp/restart.txt, another link and a staged update \
                             are not noticed until it can";
-            let new = watched.is_new(sentence);
+            let new = watched.is_new(Reason::Unseen);
             if new {
                 tracing::warn!(app = self.app_name(app), "{sentence}");
             }
@@ -357,7 +268,7 @@ impl State {
             tracing::info!(app = self.app_name(app), "{why}");
             return self.is_in_use(app).then_some(Event::FilesChanged { app });
         }
-        if !watched.settings.staged {
+        if !watched.settings.staged || watched.updating {
             return None;
         }
         match watched.staging.seen(update, now, watched.settings.quiet) {
@@ -399,9 +310,9 @@ impl State {
             }
             What::Files if counts => watched.burst.changed(now, watched.settings.quiet),
             What::Replaced | What::Files => {}
-            What::Missed(why) => {
+            What::Missed(reason, why) => {
                 let files = watched.settings.files;
-                if watched.is_new(&why) {
+                if watched.is_new(reason) {
                     let files = if files { ", and changed files there are not noticed" } else { "" };
                     tracing::warn!(
                         app = self.app_name(app),

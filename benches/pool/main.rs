@@ -7,6 +7,7 @@
 mod floors;
 mod load;
 mod rest;
+mod restart;
 mod sessions;
 mod through_serve;
 mod worker;
@@ -32,6 +33,9 @@ fn main() {
     }
     if wanted("rest") {
         rest::measure();
+    }
+    if wanted("restart") {
+        restart::measure();
     }
 }
 

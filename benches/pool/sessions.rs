@@ -11,7 +11,11 @@ const SESSIONS: usize = 20_000;
 
 pub(crate) fn compare() {
     let app = worker::app(Duration::ZERO);
-    let server = PoolServer::builder().pool_server(env!("CARGO_BIN_EXE_hatchery")).trust_clients(true).max(6);
+    let server = PoolServer::builder()
+        .pool_server(env!("CARGO_BIN_EXE_hatchery"))
+        .trust_clients(true)
+        .max(6)
+        .defaults(worker::options());
     let server = server.log_file("/dev/null").start().unwrap();
     let fresh = |clients| sessions(&server, app.path(), clients, false);
     for clients in [1, 4, 24] {

@@ -54,7 +54,16 @@ impl Served {
         let app = worker::app(cost);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(env!("CARGO_BIN_EXE_hatchery"))
-            .args(["serve", "--admin", "none", "--log-file", "/dev/null", "-p", &port.to_string()])
+            .args([
+                "serve",
+                "--lower-privilege=false",
+                "--admin",
+                "none",
+                "--log-file",
+                "/dev/null",
+                "-p",
+                &port.to_string(),
+            ])
             .arg(app.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

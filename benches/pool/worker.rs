@@ -1,5 +1,6 @@
 //! The worker of the measurements: the plainest server there can be. `BENCH_WORKER` is what an answer costs, in µs.
 
+use hatchery_pool_client::AppOptions;
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -31,6 +32,11 @@ pub(crate) fn app(cost: Duration) -> tempfile::TempDir {
     let manifest = format!("command = [{exe:?}]\n[env]\nBENCH_WORKER = \"{}\"\n", cost.as_micros());
     std::fs::write(folder.path().join("hatchery.toml"), manifest).unwrap();
     folder
+}
+
+/// As root, workers stay root: whoever else there is may not be able to enter these folders.
+pub(crate) fn options() -> AppOptions {
+    AppOptions { lower_privilege: Some(false), ..AppOptions::default() }
 }
 
 pub(crate) fn serve() -> ! {

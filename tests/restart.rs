@@ -127,6 +127,15 @@ fn generation(front: &Front) -> u64 {
     front.status()["apps"][0]["generation"].as_u64().expect("a generation")
 }
 
+/// Waits until a generation after `before` is the only one, and its version was answered. A worker of the one before
+/// that started meanwhile may have read the new version too.
+fn serves_alone(front: &Front, seen: &Seen, before: u64, version: u64) {
+    until_blocking("the new version serves alone", || {
+        let alone = front.status()["apps"][0]["restart"].is_null() && generation(front) > before;
+        (alone && seen.highest.load(Ordering::SeqCst) == version).then_some(())
+    });
+}
+
 fn serve(versioned: &Versioned, options: &[&str]) -> Front {
     Front::of(&versioned.root, &[&["--max", "4", "-e", "production"][..], options].concat())
 }
@@ -185,13 +194,11 @@ fn touching_restart_txt_restarts_and_fails_no_request() {
     let front = serve(&versioned, &[]);
     let mut version = 1;
     under_load(&front, |seen| {
+        let before = generation(&front);
         version += 1;
         versioned.set(version);
         write(&tmp.join("restart.txt"), "");
-        until_blocking("the new version serves alone", || {
-            let restart = &front.status()["apps"][0]["restart"];
-            (seen.highest.load(Ordering::SeqCst) == version && restart.is_null()).then_some(())
-        });
+        serves_alone(&front, seen, before, version);
         seen.reported.store(version, Ordering::SeqCst);
         assert!(tmp.join("restart.txt").exists(), "it is never deleted");
     });
@@ -212,10 +219,7 @@ fn files_edited_in_bursts_restart_once_a_burst_and_fail_no_request() {
             std::thread::sleep(Duration::from_millis(20));
         }
         versioned.set(version);
-        until_blocking("the new version serves alone", || {
-            let restart = &front.status()["apps"][0]["restart"];
-            (seen.highest.load(Ordering::SeqCst) == version && restart.is_null()).then_some(())
-        });
+        serves_alone(&front, seen, before, version);
         seen.reported.store(version, Ordering::SeqCst);
         assert_eq!(generation(&front), before + 1, "one restart for the burst");
     });

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `folders.rs` | the thread that watches folders, and tells that something happened there |
+//! | `words.rs` | what it is told, and tells |
 //! | `ignore.rs` | what below a root is not watched |
 //! | `watched.rs` | one app, and what was seen of it |
 //! | `quiet.rs` | when something is done about it |
@@ -16,9 +17,10 @@ mod folders;
 mod ignore;
 mod quiet;
 mod watched;
+mod words;
 
 use super::shell::{Shell, State};
-use folders::{Folders, Order, Reason, Seen, What};
+use folders::Folders;
 use hatchery_pool::{AppId, AppState, Event, Notice, SwapStep, Time};
 use hatchery_protocol::link::{AppNumber, Sight, ToKeeper};
 use hatchery_protocol::options::Start;
@@ -32,6 +34,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use watched::{Settings, Watched, Why};
+use words::{Order, Reason, Seen, What};
 
 /// Looks that are open at the same time, of all apps together.
 const MOST_LOOKS: usize = 8;

@@ -1,7 +1,7 @@
 //! One running app, and what was seen of it.
 
-use super::folders::Reason;
 use super::quiet::{Burst, Looks, Staging};
+use super::words::Reason;
 use hatchery_pool::Time;
 use hatchery_protocol::link::Sight;
 use hatchery_protocol::options::AppOptions;

@@ -191,7 +191,11 @@ fn a_staged_update_is_taken_once_it_is_quiet_and_a_broken_one_is_undone() {
 
     let broken = apps::with_manifest("command = [\"sh\", \"-c\", \"exit 3\"]\n");
     stage(&broken, &update);
-    until_blocking("it is undone", || parent.root().join("shop.failed").exists().then_some(()));
+    until_blocking("it is undone, and what is back is watched", || {
+        let log = front.log();
+        log.rsplit_once("the update is undone").filter(|(_, after)| after.contains("watched, with ")).map(|_| ())
+    });
+    assert!(parent.root().join("shop.failed").exists());
     assert_eq!(version(&front), "2");
     // An exchange is no change of files: nothing else is restarted for it. The next edit is one.
     let now = generation(&front);

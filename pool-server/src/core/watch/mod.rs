@@ -10,8 +10,8 @@
 //!
 //! The core looks at no file itself. What `tmp/restart.txt`, a link and a staged update say is told by a look of the
 //! spawner's: at once when the watched folders stir, and every 10 s whatever they do, which finds what can't be watched.
-//! An exchange of versions, or another link, changes every file at once: it begins a *round*, and what the thread saw in
-//! an earlier one says nothing about files.
+//! An exchange of versions, or another link, makes the root another folder, which is a restart already: it begins a
+//! *round*, and that the folder was replaced in an earlier one says nothing.
 
 mod folders;
 mod ignore;
@@ -71,12 +71,12 @@ impl Watching {
         }
     }
 
-    /// Whatever was seen of an app's files until now is known.
+    /// That its root is another folder than before is known.
     fn begin_round(&mut self, app: AppId) {
         self.round += 1;
         if let Some(watched) = self.apps.get_mut(&app) {
             watched.round = self.round;
-            watched.burst.forget();
+            watched.folders = None;
             watched.replaced = false;
         }
         self.follow(app);
@@ -297,8 +297,7 @@ impl State {
     fn seen(&mut self, Seen { app, round, what }: Seen) {
         let now = self.now();
         let Some(watched) = self.watching.apps.get_mut(&app) else { return };
-        // An exchange is no change of a file, nor is what was seen before the last order.
-        let counts = round == watched.round && !watched.swapping;
+        let is_known = watched.swapping || round != watched.round;
         match what {
             What::Watched(folders) => {
                 let first = watched.folders.replace(folders).is_none();
@@ -307,12 +306,12 @@ impl State {
                 }
             }
             What::Stirred => watched.looks.hasten(now),
-            What::Replaced if counts => {
+            What::Replaced if is_known => {}
+            What::Replaced => {
                 watched.replaced = true;
                 watched.looks.hasten(now);
             }
-            What::Files if counts => watched.burst.changed(now, watched.settings.quiet),
-            What::Replaced | What::Files => {}
+            What::Files => watched.burst.changed(now, watched.settings.quiet),
             What::Missed(reason, why) => {
                 let files = watched.settings.files;
                 if watched.is_new(reason) {

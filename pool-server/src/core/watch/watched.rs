@@ -29,7 +29,7 @@ pub(super) struct Watched {
     pub(super) updating: bool,
     /// Its folder is another one, and it is not known yet whether because a link leads elsewhere.
     pub(super) replaced: bool,
-    /// What is seen of an earlier round says nothing about files.
+    /// The one that began last.
     pub(super) round: u64,
     /// Folders that are watched.
     pub(super) folders: Option<usize>,

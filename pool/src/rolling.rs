@@ -284,6 +284,10 @@ impl Pool {
             _ => return,
         }
         self.set_stage(id, Stage::Serving);
+        // What was given up is made up for.
+        if let Some(roll) = self.apps.get_mut(&id).and_then(|app| app.roll.as_mut()) {
+            roll.given_up = 0;
+        }
         self.supersede(id, now);
         // It has gone beyond the limits in place of another, which nobody else shall have to make up for.
         if self.roster.get(worker).is_some_and(|worker| worker.beside) {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// They wait for most of their time.
 const AT_ONCE: usize = 6;
 /// So many can be played; fewer would be a driver that skips what it should play.
-const AT_LEAST: usize = 105;
+const AT_LEAST: usize = 130;
 
 // B99
 #[test]

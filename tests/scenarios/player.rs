@@ -8,7 +8,7 @@ use hatchery_pool::scenario::{
     App as Letter, Client, EndedBy, Fate, Is, Label, On, Order, Scenario, Starts, Step, Told, Why,
 };
 use hatchery_pool::{Close, RestartMode};
-use hatchery_pool_client::{Ended, PoolConfig, PoolServer, Status, WorkerStatus};
+use hatchery_pool_client::{AppStatus, Ended, PoolConfig, PoolServer, Status, WorkerStatus};
 use hatchery_protocol::config::Admin;
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -208,21 +208,23 @@ impl Player {
 
     /// Asks for a restart, and waits until it has begun.
     fn restart(&mut self, app: Letter, mode: RestartMode, asker: Label) -> Played {
-        let before = self.newest(app)?;
+        let before = self.newest(app)?.ok_or("it is not known")?;
         let root = self.root(app);
         let mut verb = vec!["restart", root.as_str()];
         verb.extend((mode == RestartMode::Kill).then_some("--kill"));
         let mut command = self.verb(&verb);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         self.askers.insert(asker, command.spawn().map_err(|error| error.to_string())?);
-        until(|| expect(&(self.newest(app)? > before), &true))
+        // One of which nothing was left is forgotten then.
+        until(|| expect(&self.newest(app)?.is_none_or(|newest| newest > before), &true))
     }
 
     /// The last generation of an app that has begun.
-    fn newest(&self, app: Letter) -> Result<u64, String> {
+    fn newest(&self, app: Letter) -> Result<Option<u64>, String> {
         let (status, root) = (self.status()?, self.root(app));
-        let seen = status.apps.iter().find(|seen| seen.root == root).ok_or("it is not known")?;
-        Ok(seen.restart.as_ref().map_or(0, |restart| restart.generation).max(seen.generation))
+        let seen = status.apps.iter().find(|seen| seen.root == root);
+        let rolling = |seen: &AppStatus| seen.restart.as_ref().map_or(0, |restart| restart.generation);
+        Ok(seen.map(|seen| rolling(seen).max(seen.generation)))
     }
 
     /// Why somebody is refused is said in words, which tests of the command read.

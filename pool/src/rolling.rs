@@ -245,7 +245,11 @@ impl Pool {
         let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
         let known = roll.map(|roll| (roll.generation, roll.stage, roll.given_up));
         let Some((generation, Stage::Known(plan), given_up)) = known else { return };
-        let beside = given_up == 0 && self.roster.crew(id).serving > 0;
+        // The place that was given up for it may be gone, with a limit that was lowered since.
+        let limit = self.apps.get(&id).map_or(0, App::limit);
+        let crew = self.roster.crew(id);
+        let place = given_up > 0 && self.roster.live() < self.settings.max.get() && crew.live() < limit;
+        let beside = !place && crew.serving > 0;
         if let Some(worker) = self.hire_of(id, None, generation, plan, now) {
             self.roster.update(worker, |worker| worker.beside = beside);
             self.set_stage(id, Stage::Starting(plan, worker));

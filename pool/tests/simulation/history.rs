@@ -5,7 +5,7 @@ use crate::kinds::Tally;
 use crate::knobs::AppKnobs;
 use crate::planted::Bug;
 use crate::world::World;
-use hatchery_pool::{AppSnapshot, Event, Request, RestartMode, Time, WorkerId, WorkerState};
+use hatchery_pool::{AppSnapshot, Event, Request, RestartMode, Time, WorkerId, WorkerSnapshot, WorkerState};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -212,8 +212,12 @@ fn left_over(world: &World) -> Checked {
         let min = min.unwrap_or(0);
         // One that has to have workers waits for room.
         let waits = min > 0 && left.count >= left.max;
-        let quiet = app.workers.iter().all(|worker| worker.state == WorkerState::Ready && worker.leases == 0);
-        if !quiet || app.workers.len() > min as usize || (app.workers.is_empty() && !app.registered && !waits) {
+        let unused = app.workers.iter().all(|worker| worker.sessions.is_empty() && worker.leases == 0);
+        // Those that are kept are renewed without an end.
+        let renewed = |worker: &WorkerSnapshot| worker.state != WorkerState::Ready || worker.why.is_some();
+        let (leaving, staying): (Vec<_>, Vec<_>) = app.workers.iter().partition(|worker| renewed(worker));
+        let quiet = unused && (leaving.is_empty() || min > 0) && staying.len() <= min as usize;
+        if !quiet || (app.workers.is_empty() && !app.registered && !waits) {
             return Err(format!("left over (invariant 9): {app:?}"));
         }
     }

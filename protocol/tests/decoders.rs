@@ -138,7 +138,7 @@ impl Random {
 
 fn valid(name: &str) -> Vec<Vec<u8>> {
     match name {
-        "hello" => vec![Hello::ours().encode()],
+        "hello" => vec![Hello { version: "0.1.0".into(), executable: "/usr/bin/hatchery".into() }.encode()],
         "to_pool" => packets(to_pool()),
         "to_client" => packets(to_client()),
         "to_door" => packets(vec![ToDoor::Configure, ToDoor::Connect]),

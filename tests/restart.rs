@@ -53,10 +53,20 @@ impl Seen {
     }
 }
 
+struct Ends<'a>(&'a Seen);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.ends.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Does `work` over and over while clients ask, and fails if one of them has anything to complain of.
 fn under_load(front: &Front, mut work: impl FnMut(&Seen)) -> Seen {
     let seen = Seen::default();
     let wrong: Vec<String> = std::thread::scope(|scope| {
+        // However this ends, the clients must not go on.
+        let _ends = Ends(&seen);
         let asking: Vec<_> = (0..CLIENTS)
             .map(|number| {
                 scope.spawn({
@@ -192,6 +202,8 @@ fn touching_restart_txt_restarts_and_fails_no_request() {
     apps::give(&tmp, NOBODY);
     write(&tmp.join("restart.txt"), "");
     let front = serve(&versioned, &[]);
+    // What is touched before the first start asks for nothing.
+    front.get("/version").ok();
     let mut version = 1;
     under_load(&front, |seen| {
         let before = generation(&front);

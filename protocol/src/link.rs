@@ -39,6 +39,9 @@ pub struct LaunchPlan {
     pub limits: Limits,
     /// Sent before it is killed; 0: nothing is.
     pub dump_signal: i32,
+    /// What its root looked like before anything else was read from it, without a staged update: what is another way
+    /// later has changed since. `None`: it has no files, or can't be looked at.
+    pub seen: Option<Sight>,
 }
 
 /// A user, as the user database had it.

@@ -335,6 +335,7 @@ fn plan() -> LaunchPlan {
         }),
         limits: Limits { rlimits: vec![(7, 1024)], nice: Some(5), required: vec!["nice".into()], ..Limits::default() },
         dump_signal: 3,
+        seen: Some(sight()),
     }
 }
 

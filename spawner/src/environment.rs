@@ -151,6 +151,7 @@ mod tests {
             identity: None,
             limits: Limits::default(),
             dump_signal: 0,
+            seen: None,
         }
     }
 

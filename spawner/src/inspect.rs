@@ -5,6 +5,7 @@ use crate::errand::Answer;
 use crate::folder::{self, FolderError, Root};
 use crate::identity::{self, Choice, IdentityError, Rules};
 use crate::limits;
+use crate::look;
 use crate::manifest::{self, Manifest};
 use crate::privilege;
 use crate::reports;
@@ -136,6 +137,7 @@ fn plan(root: &[u8], options: AppOptions, who: Who) -> Result<LaunchPlan, Inspec
     let path = Path::new(OsStr::from_bytes(root));
     let owner = who.owner;
     let limits = limits::of(&options);
+    let seen = if options.start == Some(Start::DemoApp) { None } else { look::without_update(path) };
     let (program, directory, manifest) = match options.start {
         Some(Start::DemoApp) => {
             (Program::DemoApp, PathBuf::from("/"), Manifest { concurrency: Some(0), ..Manifest::default() })
@@ -174,6 +176,7 @@ fn plan(root: &[u8], options: AppOptions, who: Who) -> Result<LaunchPlan, Inspec
         identity: who.identity,
         limits,
         dump_signal: options.dump_signal.unwrap_or_default(),
+        seen,
     };
     let len = codec::encode_payload(&plan).map_or(usize::MAX, |bytes| bytes.len());
     if len > LONGEST_PLAN { Err(InspectError::TooLong(len)) } else { Ok(plan) }

@@ -32,11 +32,16 @@ pub(crate) fn look(root: &[u8], settings: &AppOptions, rules: &Rules) -> Option<
 }
 
 fn sight(root: &Path) -> Option<Sight> {
-    let target = root.canonicalize().ok()?;
     let kind = FileType::from_raw_mode(rustix::fs::stat(root).ok()?.st_mode);
-    let restart_txt = rustix::fs::lstat(root.join("tmp/restart.txt")).ok().map(|stat| modified(&stat));
     let update = beside(root, ".update").and_then(|update| staged(&update, kind));
-    Some(Sight { target: target.into_os_string().into_vec(), restart_txt, update })
+    Some(Sight { update, ..without_update(root)? })
+}
+
+/// What an inspection sees by the way.
+pub(crate) fn without_update(root: &Path) -> Option<Sight> {
+    let target = root.canonicalize().ok()?;
+    let restart_txt = rustix::fs::lstat(root.join("tmp/restart.txt")).ok().map(|stat| modified(&stat));
+    Some(Sight { target: target.into_os_string().into_vec(), restart_txt, update: None })
 }
 
 /// `None`: a root without a name.

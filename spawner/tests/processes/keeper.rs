@@ -283,6 +283,7 @@ impl Keeper {
             identity: None,
             limits: Limits::default(),
             dump_signal: 0,
+            seen: None,
         }
     }
 

@@ -98,6 +98,16 @@ impl Watching {
         }
     }
 
+    /// What an inspection saw before any worker of it was started is what later looks are held against: else a file
+    /// touched between the two would be missed.
+    pub(super) fn begin_with(&mut self, app: AppId, seen: Option<Sight>) {
+        if let Some(watched) = self.apps.get_mut(&app)
+            && watched.sight.is_none()
+        {
+            watched.sight = seen;
+        }
+    }
+
     /// Nothing is left of an app, or nobody uses it.
     pub(super) fn leave(&mut self, app: AppId) {
         if self.apps.remove(&app).is_some()

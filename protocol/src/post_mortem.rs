@@ -35,7 +35,7 @@ pub struct PostMortem {
     pub output: String,
 }
 
-/// A session at its worker's end.
+/// A session at a worker: of a record, at its worker's end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenSession {
     pub id: u64,

@@ -1,6 +1,6 @@
 //! What `hatchery status --json` prints: keys stay, values and keys may be added.
 
-use crate::post_mortem::PostMortem;
+use crate::post_mortem::{OpenSession, PostMortem};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ pub struct WorkerStatus {
     pub sessions: u32,
     /// What front ends said of those sessions, where they did.
     pub doing: Vec<String>,
+    /// Each of those sessions, with the number by which it can be ended.
+    pub open: Vec<OpenSession>,
     /// Sessions so far.
     pub served: u64,
     /// Resident memory of its process; `None` where it can't be read.

@@ -385,6 +385,7 @@ fn status() -> Status {
         generation: 1,
         sessions: 1,
         doing: vec!["GET /".into()],
+        open: vec![OpenSession { id: 5, age_s: 6.0, doing: Some("GET /".into()) }],
         served: 7,
         memory_bytes: Some(1 << 20),
         uptime_s: 1.5,

@@ -9,9 +9,9 @@ use super::output::printable;
 use super::shell::State;
 use super::translate;
 use super::workers::resident;
-use hatchery_pool::{AppSnapshot, AppState, RestartState, WorkerSnapshot, WorkerState};
+use hatchery_pool::{AppSnapshot, AppState, RestartState, SessionSnapshot, Time, WorkerSnapshot, WorkerState};
 use hatchery_protocol::options::{AppOptions, Start};
-use hatchery_protocol::post_mortem::PostMortem;
+use hatchery_protocol::post_mortem::{OpenSession, PostMortem};
 use hatchery_protocol::status::{AppStatus, DisabledStatus, RestartStatus, Status, WorkerStatus};
 use names::unique_names;
 use std::fmt::Write;
@@ -19,6 +19,8 @@ use std::time::SystemTime;
 
 /// Records of workers that a person is shown.
 const SHOWN: usize = 5;
+/// Seconds after which a session is shown for itself.
+const LONG_SESSION: f64 = 10.0;
 const ROLLING: &str = "rolling";
 
 pub(super) fn status(state: &State) -> Status {
@@ -43,7 +45,7 @@ pub(super) fn status(state: &State) -> Status {
             .iter()
             .map(|worker| WorkerStatus {
                 uptime_s: now.since(worker.started).as_secs_f64(),
-                ..state.worker_status(worker)
+                ..state.worker_status(worker, now)
             })
             .collect(),
     });
@@ -72,22 +74,28 @@ fn restart_status(state: &State, restart: RestartState) -> RestartStatus {
 }
 
 impl State {
-    fn worker_status(&self, worker: &WorkerSnapshot) -> WorkerStatus {
+    fn worker_status(&self, worker: &WorkerSnapshot, now: Time) -> WorkerStatus {
         let pid = self.workers.get(worker.id).map_or(0, |process| process.pid);
-        let sessions = worker.sessions.iter();
-        let doing = sessions.filter_map(|session| self.connections.get(&session.connection)).map(Connection::label);
+        let open: Vec<OpenSession> = worker.sessions.iter().map(|session| self.open_session(session, now)).collect();
         WorkerStatus {
             id: worker.id.0,
             pid,
             state: worker_state(worker.state).into(),
             generation: worker.generation.0,
             sessions: u32::try_from(worker.sessions.len()).unwrap_or(u32::MAX),
-            doing: doing.filter(|label| !label.is_empty()).map(String::from).collect(),
+            doing: open.iter().filter_map(|session| session.doing.clone()).collect(),
+            open,
             served: worker.served,
             memory_bytes: resident(pid),
             uptime_s: 0.0,
             idle_s: worker.idle.map(|idle| idle.as_secs_f64()),
         }
+    }
+
+    fn open_session(&self, session: &SessionSnapshot, now: Time) -> OpenSession {
+        let label = self.connections.get(&session.connection).map(Connection::label);
+        let doing = label.filter(|label| !label.is_empty()).map(str::to_owned);
+        OpenSession { id: session.id.0, age_s: now.since(session.since).as_secs_f64(), doing }
     }
 
     /// The last part of an app's root or name, lengthened until no other known app has the same.
@@ -166,9 +174,21 @@ pub(super) fn lines(status: &Status) -> Vec<String> {
         }
         lines.push(line);
         lines.extend(table(&app.workers));
+        lines.extend(long_sessions(&app.workers));
     }
     lines.extend(ends(&status.post_mortems));
     lines
+}
+
+/// Sessions that have been open for a while, with the number by which `end` ends them.
+fn long_sessions(workers: &[WorkerStatus]) -> impl Iterator<Item = String> {
+    let open = workers.iter().flat_map(|worker| worker.open.iter().map(move |session| (worker.id, session)));
+    open.filter(|(_, session)| session.age_s >= LONG_SESSION).map(|(worker, session)| {
+        let doing = session.doing.as_deref().map(printable).unwrap_or_default();
+        format!("  session {}  at worker {worker}  for {}  {doing}", session.id, span(session.age_s))
+            .trim_end()
+            .to_owned()
+    })
 }
 
 fn restart_text(restart: &RestartStatus, root: &str) -> String {

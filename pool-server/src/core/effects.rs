@@ -91,7 +91,7 @@ impl State {
     pub(super) fn keep_plan(&mut self, app: AppNumber, generation: u64, plan: LaunchPlan) -> Option<Event> {
         let id = AppId(app.0 & u64::from(u32::MAX));
         let generation = Generation(generation);
-        self.watching.begin_with(id, plan.seen.clone());
+        self.watch_inspected(id, plan.seen.clone());
         let app = self.apps.get_mut(&id)?;
         let facts = translate::plan(&plan);
         app.plans.insert(generation, Rc::new(plan));

@@ -98,16 +98,6 @@ impl Watching {
         }
     }
 
-    /// What an inspection saw before any worker of it was started is what later looks are held against: else a file
-    /// touched between the two would be missed.
-    pub(super) fn begin_with(&mut self, app: AppId, seen: Option<Sight>) {
-        if let Some(watched) = self.apps.get_mut(&app)
-            && watched.sight.is_none()
-        {
-            watched.sight = seen;
-        }
-    }
-
     /// Nothing is left of an app, or nobody uses it.
     pub(super) fn leave(&mut self, app: AppId) {
         if self.apps.remove(&app).is_some()
@@ -152,6 +142,17 @@ impl State {
         }
         if new || changed {
             watching.earlier.notify_one();
+        }
+    }
+
+    /// What an inspection saw before any worker of it was started is what later looks are held against: else a file
+    /// touched between the two would be missed.
+    pub(super) fn watch_inspected(&mut self, app: AppId, seen: Option<Sight>) {
+        let watched = self.watching.apps.get_mut(&app).filter(|watched| watched.sight.is_none());
+        let Some(watched) = watched.filter(|_| seen.is_some()) else { return };
+        watched.sight = seen;
+        if watched.folders.is_some() {
+            self.say_watched(app);
         }
     }
 

@@ -221,9 +221,9 @@ fn a_session_is_ended_by_its_number() {
     assert!(typed(&front, "end last").starts_with("error: no session 'last'"));
     assert!(typed(&front, "end 99999").starts_with("error: no such"));
     // Sessions count from 1.
-    let open = front.status()["apps"][0]["workers"][0]["open"][0].clone();
-    assert!(open["age_s"].as_f64() >= Some(0.0), "{open}");
-    assert_eq!(typed(&front, &format!("end {}", open["id"])), "ok");
+    let session = front.status()["apps"][0]["workers"][0]["open"][0].clone();
+    assert!(session["age_s"].as_f64() >= Some(0.0), "{session}");
+    assert_eq!(typed(&front, &format!("end {}", session["id"])), "ok");
     assert!(open.answer().status >= 500);
 }
 

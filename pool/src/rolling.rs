@@ -216,8 +216,7 @@ impl Pool {
 
     /// True: a restart was waiting for it.
     pub(crate) fn roll_inspected(&mut self, id: AppId, generation: Generation, plan: Plan) -> bool {
-        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
-        let awaited = roll.is_some_and(|roll| roll.generation == generation && roll.stage == Stage::Looking);
+        let awaited = self.stage_of(id, generation) == Some(Stage::Looking);
         if awaited {
             self.set_stage(id, Stage::Known(plan));
             self.touch(id);
@@ -225,19 +224,24 @@ impl Pool {
         awaited
     }
 
-    pub(crate) fn roll_inspect_failed(&mut self, id: AppId, generation: Generation, report: ReportId, now: Time) {
-        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
-        if roll.is_some_and(|roll| roll.generation == generation && roll.stage == Stage::Looking) {
+    /// A generation could not be looked into: if a restart to it is at this stage, it has failed.
+    pub(crate) fn roll_inspect_failed(
+        &mut self,
+        id: AppId,
+        generation: Generation,
+        stage: Stage,
+        report: ReportId,
+        now: Time,
+    ) {
+        if self.stage_of(id, generation) == Some(stage) {
             self.fail_roll(id, report, now);
         }
     }
 
-    /// The same where the new generation is the app's already.
-    pub(crate) fn roll_inspect_failed_fresh(&mut self, id: AppId, generation: Generation, report: ReportId, now: Time) {
-        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
-        if roll.is_some_and(|roll| roll.generation == generation && roll.stage == Stage::Fresh) {
-            self.fail_roll(id, report, now);
-        }
+    /// How far a restart to this generation is, if there is one under way.
+    fn stage_of(&self, id: AppId, generation: Generation) -> Option<Stage> {
+        let roll = self.apps.get(&id)?.roll.as_ref()?;
+        (roll.generation == generation).then_some(roll.stage)
     }
 
     /// Starts the first worker of the new generation.
@@ -280,11 +284,11 @@ impl Pool {
         let Some((id, generation)) = self.roster.get(worker).map(|worker| (worker.app, worker.generation)) else {
             return;
         };
-        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
-        let Some(stage) = roll.filter(|roll| roll.generation == generation).map(|roll| roll.stage) else { return };
-        match stage {
-            Stage::Starting(plan, first) if first == worker => self.adopt(id, generation, Inspection::Known(plan)),
-            Stage::Fresh => {}
+        match self.stage_of(id, generation) {
+            Some(Stage::Starting(plan, first)) if first == worker => {
+                self.adopt(id, generation, Inspection::Known(plan));
+            }
+            Some(Stage::Fresh) => {}
             _ => return,
         }
         self.set_stage(id, Stage::Serving);
@@ -312,8 +316,7 @@ impl Pool {
         report: ReportId,
         now: Time,
     ) -> bool {
-        let roll = self.apps.get(&id).and_then(|app| app.roll.as_ref());
-        match roll.filter(|roll| roll.generation == generation).map(|roll| roll.stage) {
+        match self.stage_of(id, generation) {
             Some(Stage::Starting(_, first)) if first == worker => {
                 self.fail_roll(id, report, now);
                 true

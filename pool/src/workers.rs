@@ -9,6 +9,7 @@ use crate::ids::{AppId, ConnectionId, Generation, ReportId, WorkerId};
 use crate::pool::Pool;
 use crate::queue::Ticket;
 use crate::recycling::Weight;
+use crate::roll::Stage;
 use crate::room;
 use crate::roster::{Phase, Worker};
 use crate::settings::{AppSettings, Plan};
@@ -48,11 +49,11 @@ impl Pool {
             (app.inspection, app.owed) = (Inspection::Unknown, 0);
             self.notice(Notice::SpawnFailed { app: id, worker: None, report });
             self.pause_min(id);
-            self.roll_inspect_failed_fresh(id, generation, report, now);
+            self.roll_inspect_failed(id, generation, Stage::Fresh, report, now);
             self.refuse_waiters(id, &Refusal::SpawnFailed(report));
             self.count_failure(id, Failure::Start(report), now);
         } else {
-            self.roll_inspect_failed(id, generation, report, now);
+            self.roll_inspect_failed(id, generation, Stage::Looking, report, now);
         }
     }
 

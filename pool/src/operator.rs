@@ -37,10 +37,7 @@ impl Pool {
         if let Some(app) = self.apps.get_mut(&id) {
             app.owed = 0;
         }
-        let workers: Vec<WorkerId> = self.roster.crew(id).all.iter().copied().collect();
-        for worker in workers {
-            self.leave(worker, why, now);
-        }
+        self.leave_all(id, why, now);
         self.begin_generation(id);
         // A version that is being tried is tried with the next worker; if there is to be none, nobody says any more
         // whether it starts.

@@ -88,7 +88,7 @@ impl Pool {
                 self.set_roll(id, Roll { generation, stage: Stage::Fresh, askers, given_up });
             } else {
                 // Nobody is served, and nothing started: the next start is of the new generation.
-                self.leave_all(id, now);
+                self.leave_all(id, StopReason::OldGeneration, now);
                 self.answer_all(askers, &Answer::Done);
                 self.undo_update(id, closed.unwrap_or(Refusal::Stopped), now);
             }
@@ -178,10 +178,10 @@ impl Pool {
         }
     }
 
-    fn leave_all(&mut self, id: AppId, now: Time) {
+    pub(crate) fn leave_all(&mut self, id: AppId, why: StopReason, now: Time) {
         let workers: Vec<WorkerId> = self.roster.crew(id).all.iter().copied().collect();
         for worker in workers {
-            self.leave(worker, StopReason::OldGeneration, now);
+            self.leave(worker, why, now);
         }
     }
 

@@ -74,7 +74,7 @@ mod launch;
 mod limits;
 mod look;
 mod manifest;
-mod mounts;
+pub mod mounts;
 mod outbox;
 mod phase;
 mod place;

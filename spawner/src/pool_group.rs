@@ -121,7 +121,7 @@ fn is_group(path: &Path) -> bool {
 
 /// The group that this process is in, or would be in if it had not been moved out of the way.
 fn own_group() -> Result<PathBuf, String> {
-    let group = mounts::own_group()?;
+    let group = mounts::own_group().map_err(|error| error.to_string())?;
     match group.file_name() {
         Some(name) if name == MAIN => Ok(parent_of(&group).to_path_buf()),
         _ => Ok(group),

@@ -3,6 +3,7 @@
 
 use super::Finding;
 use super::machine::{CGROUP_KILL, Kernel};
+use hatchery_spawner::mounts::{self, NoGroup};
 use rustix::process::geteuid;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,21 +15,16 @@ const CONTROLLERS: [(&str, &str); 3] = [("memory", "memory_max"), ("cpu", "cpu_m
 const DELEGATE: &str = "start the pool in a delegated group (systemd: Delegate=yes), or name one with `cgroup`";
 
 pub(super) fn findings() -> Vec<Finding> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let Some((root, mount)) = mounted(&mounts) else {
-        let none = |name| {
-            Finding::lacks(
-                name,
-                "no cgroup v2 is mounted, so a worker's processes are found one by one, and it has no limits as a whole",
-                "mount it: mount -t cgroup2 none /sys/fs/cgroup",
-            )
-        };
-        return vec![none(NAME)];
-    };
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(group) = own_group(&own).and_then(|group| below(&root, &mount, group)) else {
-        let what = format!("{} is mounted, but not the group that this process is in", mount.display());
-        return vec![Finding::lacks(NAME, what, DELEGATE)];
+    let group = match mounts::own_group() {
+        Ok(group) => group,
+        Err(NoGroup::Outside(mount)) => {
+            let what = format!("{} is mounted, but not the group that this process is in", mount.display());
+            return vec![Finding::lacks(NAME, what, DELEGATE)];
+        }
+        Err(NoGroup::NotMounted | NoGroup::Unreadable(_)) => {
+            let what = "no cgroup v2 is mounted, so a worker's processes are found one by one, and it has no limits as a whole";
+            return vec![Finding::lacks(NAME, what, "mount it: mount -t cgroup2 none /sys/fs/cgroup")];
+        }
     };
     let mut findings = subgroup(&group);
     findings.extend(CONTROLLERS.iter().map(|(controller, key)| limit(&group, controller, key)));
@@ -120,45 +116,9 @@ fn other_processes(group: &Path) -> usize {
     listed.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != own).count()
 }
 
-/// The first place where version 2 is mounted: which part of it, and where.
-fn mounted(mountinfo: &str) -> Option<(String, PathBuf)> {
-    let is_v2 = |line: &&str| line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("cgroup2 "));
-    let mut fields = mountinfo.lines().find(is_v2)?.split(' ').skip(3);
-    Some((fields.next()?.to_owned(), fields.next()?.into()))
-}
-
-/// `None`: it is outside of what is mounted.
-fn below(root: &str, mount: &Path, group: &str) -> Option<PathBuf> {
-    let inside = Path::new(group).strip_prefix(root).ok().filter(|inside| !inside.starts_with(".."))?;
-    Some(mount.components().chain(inside.components()).collect())
-}
-
-/// The path of this process's group below the mount.
-fn own_group(cgroup: &str) -> Option<&str> {
-    cgroup.lines().find_map(|line| line.strip_prefix("0::"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_mount_and_the_own_group_are_found() {
-        let mounts = "30 23 0:26 / /sys/fs/cgroup/unified rw,nosuid shared:4 - cgroup2 cgroup2 rw\n31 23 0:27 / /x rw - cgroup cgroup rw,cpu\n";
-        assert_eq!(mounted(mounts), Some(("/".into(), "/sys/fs/cgroup/unified".into())));
-        assert_eq!(mounted("31 23 0:27 / /x rw - cgroup cgroup rw\n"), None);
-        assert_eq!(own_group("3:cpu:/a\n0::/user.slice/b\n"), Some("/user.slice/b"));
-        assert_eq!(own_group("3:cpu:/a\n"), None);
-        for (root, group, folder) in [
-            ("/", "/", Some("/m")),
-            ("/", "/a/b", Some("/m/a/b")),
-            ("/a", "/a/b", Some("/m/b")),
-            ("/a", "/ab", None),
-            ("/", "/../a", None),
-        ] {
-            assert_eq!(below(root, Path::new("/m"), group).as_deref(), folder.map(Path::new), "{root} {group}");
-        }
-    }
 
     /// A folder that looks like a group.
     fn group(files: &[(&str, &str)]) -> tempfile::TempDir {

@@ -71,11 +71,11 @@ pub use server::PoolServer;
 pub use session::{ReuniteError, Session, SessionRead, SessionWrite};
 pub use ticket::Ticket;
 
-pub use hatchery_protocol::client::{Ended, RestartMode, SessionId, SessionProtocol, Transport};
+pub use hatchery_protocol::client::{Documents, Ended, RestartMode, SessionId, SessionProtocol, Transport};
 pub use hatchery_protocol::config::{Admin, AppConfig, LogConfig, LogFormat, PoolConfig, Source};
 pub use hatchery_protocol::options::{AppOptions, Start};
 pub use hatchery_protocol::refusal::{Refusal, Scope};
-pub use hatchery_protocol::report::{Exit, SpawnReport, SpawnStep};
+pub use hatchery_protocol::report::{Exit, Setup, SpawnReport, SpawnStep};
 pub use hatchery_protocol::status::{AppStatus, Status, WorkerStatus};
 
 #[doc = include_str!("../../README.md")]

@@ -9,7 +9,7 @@
 //! 4. What belongs to an earlier channel is never named on a later one: the pool counts anew.
 
 use hatchery_protocol::client::{
-    Ended, How, LeaseId, RequestId, SessionId, SessionProtocol, ToClient, ToPool, Transport,
+    Documents, Ended, How, LeaseId, RequestId, SessionId, SessionProtocol, ToClient, ToPool, Transport,
 };
 use hatchery_protocol::codec::{self, DecodeError};
 use hatchery_protocol::refusal::Refusal;
@@ -81,6 +81,7 @@ pub(crate) struct Granted<C> {
     pub(crate) pid: i32,
     pub(crate) protocol: SessionProtocol,
     pub(crate) transport: Transport,
+    pub(crate) documents: Option<Box<Documents>>,
     pub(crate) connection: Connection<C>,
 }
 
@@ -290,14 +291,14 @@ impl<C> Machine<C> {
         let message = message.map_err(|error| Loss::Broken(format!("the pool sent {error}")))?;
         let fd = fds.pop();
         match message {
-            ToClient::Session { request, session, lease, fresh, pid, protocol, transport } => {
+            ToClient::Session { request, session, lease, fresh, pid, protocol, transport, documents } => {
                 let name = Name { epoch: self.epoch, session, lease };
                 let connection = match (fresh, fd) {
                     (true, Some(fd)) => Connection::Fresh(fd),
                     (true, None) => return self.session_without_socket(request, name),
                     (false, _) => self.parked.remove(&lease).map_or(Connection::Missing, Connection::Parked),
                 };
-                self.session(request, Granted { name, pid, protocol, transport, connection })
+                self.session(request, Granted { name, pid, protocol, transport, documents, connection })
             }
             ToClient::Refused { request, refusal } => {
                 if let Some(session) = self.asked.get(&request).and_then(|asked| asked.reconnecting) {

@@ -7,7 +7,7 @@ use crate::machine::Granted;
 use crate::owner::Local;
 use crate::stream::{self, Stream};
 use crate::ticket::{AnyLine, Ticket};
-use hatchery_protocol::client::{Ended, How, SessionId, SessionProtocol, Transport};
+use hatchery_protocol::client::{Documents, Ended, How, SessionId, SessionProtocol, Transport};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,6 +53,12 @@ impl Session {
     #[must_use]
     pub fn protocol(&self) -> SessionProtocol {
         self.ticket.protocol()
+    }
+
+    /// What a FastCGI worker is to be asked for.
+    #[must_use]
+    pub fn documents(&self) -> Option<&Documents> {
+        self.ticket.documents()
     }
 
     /// What kind of socket it is.

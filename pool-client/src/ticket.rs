@@ -5,7 +5,7 @@ use crate::client::Shared;
 use crate::error::CloseError;
 use crate::line::Parked;
 use crate::machine::{Granted, Name};
-use hatchery_protocol::client::{Ended, How, SessionId, SessionProtocol, Transport};
+use hatchery_protocol::client::{Documents, Ended, How, SessionId, SessionProtocol, Transport};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ pub struct Ticket {
     name: Name,
     pid: i32,
     protocol: SessionProtocol,
+    documents: Option<Box<Documents>>,
     transport: Transport,
     open: bool,
 }
@@ -44,8 +45,8 @@ macro_rules! line {
 
 impl Ticket {
     pub(crate) fn new<C>(line: AnyLine, granted: &Granted<C>) -> Self {
-        let Granted { name, pid, protocol, transport, .. } = *granted;
-        Self { line, name, pid, protocol, transport, open: true }
+        let &Granted { name, pid, protocol, transport, ref documents, .. } = granted;
+        Self { line, name, pid, protocol, documents: documents.clone(), transport, open: true }
     }
 
     /// The session, as the pool names it.
@@ -64,6 +65,12 @@ impl Ticket {
     #[must_use]
     pub fn protocol(&self) -> SessionProtocol {
         self.protocol
+    }
+
+    /// What a FastCGI worker is to be asked for.
+    #[must_use]
+    pub fn documents(&self) -> Option<&Documents> {
+        self.documents.as_deref()
     }
 
     /// What kind of socket it is.

@@ -476,6 +476,7 @@ async fn a_failed_start_comes_with_its_report() {
         remedy: "install it".into(),
         output: "x".repeat(500_000),
         exit: None,
+        setup: None,
     };
     let sent = memfd::write(&report).unwrap();
     let (answer, ()) = with_core(&mut bench.core, bench.client.get("/srv/shop"), move |core| {
@@ -782,6 +783,7 @@ async fn a_failed_restart_comes_with_its_report() {
         remedy: "read its output".into(),
         output: "SyntaxError".into(),
         exit: None,
+        setup: None,
     };
     let sent = report.clone();
     let restart = bench.client.restart("/srv/shop", RestartMode::Graceful);

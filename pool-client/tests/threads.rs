@@ -299,6 +299,7 @@ fn verbs_go_through_and_a_failed_restart_comes_with_its_report() {
         remedy: String::new(),
         output: String::new(),
         exit: None,
+        setup: None,
     };
     let payload = memfd::write(&report).unwrap();
     let refused = ToClient::Refused { request, refusal: Refusal::SpawnFailed };

@@ -10,10 +10,7 @@ use std::time::Duration;
 pub enum Effect {
     /// Look into an app's root. Answered by `Inspected` or `InspectFailed`, always: how long a look may take
     /// is for the one who looks to say.
-    Inspect {
-        app: AppId,
-        generation: Generation,
-    },
+    Inspect { app: AppId, generation: Generation },
     /// Start a worker. Answered by `Ready` or `SpawnFailed`; once it has a process, `Exited` always comes.
     /// An `Exited` that answers it alone is a crash nobody can explain: another start follows while somebody
     /// waits.
@@ -21,106 +18,59 @@ pub enum Effect {
         app: AppId,
         worker: WorkerId,
         generation: Generation,
+        /// Fork it from this preloader, which is of the same app and generation, and ready; `None`: by its program.
+        /// A fork that comes to nothing may be told by `ForkFailed` instead.
+        from: Option<WorkerId>,
     },
     /// Give a session to the client that asked. For `Path::Fresh`, connect first, and tell `ConnectFailed`
     /// before anything else if that fails; the question is then still open, and that connection never was:
     /// it is neither revoked nor released. The same session can be granted again, to a `Reconnected`.
-    Grant {
-        request: Request,
-        session: SessionId,
-        worker: WorkerId,
-        connection: ConnectionId,
-        path: Path,
-    },
+    Grant { request: Request, session: SessionId, worker: WorkerId, connection: ConnectionId, path: Path },
     /// Answer an `Asked` with a refusal.
-    Refuse {
-        request: Request,
-        refusal: Refusal,
-    },
+    Refuse { request: Request, refusal: Refusal },
     /// Answer any other question.
-    Answer {
-        request: Request,
-        answer: Answer,
-    },
+    Answer { request: Request, answer: Answer },
     /// End a connection for every holder in every process, and tell the client if a session of its was on
     /// it or it was parked there.
-    Revoke {
-        connection: ConnectionId,
-        client: ClientId,
-        session: SessionId,
-        why: EndReason,
-    },
+    Revoke { connection: ConnectionId, client: ClientId, session: SessionId, why: EndReason },
     /// The client itself is done with a connection: end it for whoever else may hold a copy.
-    Release {
-        connection: ConnectionId,
-    },
+    Release { connection: ConnectionId },
     /// An abandoned session: half-close, discard until the worker's end of file, then tell `Lingered`.
-    Linger {
-        connection: ConnectionId,
-    },
+    Linger { connection: ConnectionId },
     /// Take no new sessions to this worker any more. For the log and the operator.
-    Drain {
-        worker: WorkerId,
-        why: StopReason,
-    },
+    Drain { worker: WorkerId, why: StopReason },
     /// Ask a worker's tree to leave (TERM); it may be one that is still starting. The pool keeps the time.
-    Stop {
-        worker: WorkerId,
-        why: StopReason,
-    },
+    Stop { worker: WorkerId, why: StopReason },
     /// End a worker's tree (KILL). After `StartTimedOut` a `SpawnFailed` with what it said is awaited, before
     /// its `Exited`.
-    Kill {
-        worker: WorkerId,
-        why: StopReason,
-    },
+    Kill { worker: WorkerId, why: StopReason },
     /// Make the worker's runtime dump its stacks before it is killed.
-    Dump {
-        worker: WorkerId,
-    },
+    Dump { worker: WorkerId },
     /// Ask a worker whether it lives, over a connection of its own. Answered by `Pinged`, unless `EndPing` comes
     /// first.
-    Ping {
-        worker: WorkerId,
-    },
+    Ping { worker: WorkerId },
     /// Drop the connection of a ping: its answer came too late, or its worker leaves.
-    EndPing {
-        worker: WorkerId,
-    },
+    EndPing { worker: WorkerId },
     /// Measure a worker's resident memory, as cheaply as can be. Answered by `Sampled`, or not at all.
-    Sample {
-        worker: WorkerId,
-    },
+    Sample { worker: WorkerId },
     /// Look at a worker closely: memory of its tree, state, where it waits. Answered by `Examined`; who waits for
     /// that does not wait for ever.
-    Examine {
-        worker: WorkerId,
-    },
+    Examine { worker: WorkerId },
     /// A worker is gone, or could not be started, and not in peace: keep what is known of it.
     Record(Box<Passing>),
-    /// Import an app once, for workers to fork from.
-    Preload {
-        app: AppId,
-        generation: Generation,
-    },
-    DropPreloader {
-        app: AppId,
-    },
+    /// Start a process that loads an app once, for workers to fork from. Answered by `Preloaded` or `SpawnFailed`;
+    /// once it has a process, `Exited` always comes.
+    Preload { app: AppId, preloader: WorkerId, generation: Generation },
+    /// Ask a preloader to leave (TERM). The pool keeps the time.
+    DropPreloader { preloader: WorkerId, why: DropReason },
+    /// End a preloader (KILL). After `StartTimedOut` a `SpawnFailed` with what it said is awaited, else its `Exited`.
+    KillPreloader { preloader: WorkerId, why: DropReason },
     /// A step of an exchange of versions. Answered by `SwapDone`, always.
-    Swap {
-        app: AppId,
-        step: SwapStep,
-    },
+    Swap { app: AppId, step: SwapStep },
     /// Nothing is left of an app that was registered by a `get`: what the shell remembers of it can go.
-    Forget {
-        app: AppId,
-        root: Vec<u8>,
-    },
+    Forget { app: AppId, root: Vec<u8> },
     /// Nothing of a generation is started any more: what was found out about it can go.
-    ForgetPlan {
-        app: AppId,
-        generation: Generation,
-    },
+    ForgetPlan { app: AppId, generation: Generation },
     /// Something worth a line in the log.
     Notice(Notice),
     /// The pool has ended: no worker is left.
@@ -309,6 +259,37 @@ pub enum StopReason {
     PoolEnding,
 }
 
+/// Why workers of an app are not forked, though they could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotPreloaded {
+    /// Its loader says so.
+    Unfit,
+    /// Forks came to nothing, of one preloader and of the next.
+    ForksFail,
+}
+
+/// Why a preloader leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// No worker was forked from it for `max_preloader_idle`.
+    Unused,
+    /// Its place is needed by another app.
+    Evicted,
+    /// Its app is another generation now.
+    OldGeneration,
+    /// It did not load its app within `start_timeout`.
+    StartTimedOut,
+    /// Its app must not be forked.
+    Unfit,
+    /// It does not fork as it should.
+    Useless,
+    /// Its app was stopped, removed, or disabled by the breaker.
+    AppStopped,
+    /// It did not leave within its stop time after TERM.
+    StopTimedOut,
+    PoolEnding,
+}
+
 /// What keeps an app from growing, though somebody waits. `None` of these: it may start one now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
@@ -438,5 +419,21 @@ pub enum Notice {
     /// The retry of `min` workers waits after a failed start.
     MinPaused {
         app: AppId,
+    },
+    /// A preloader has loaded its app.
+    PreloaderReady {
+        preloader: WorkerId,
+        after: Duration,
+    },
+    PreloaderGone {
+        preloader: WorkerId,
+        exit: Exit,
+        why: Option<DropReason>,
+    },
+    /// Workers of this generation are started by their program from now on. Said once.
+    NotPreloaded {
+        app: AppId,
+        generation: Generation,
+        why: NotPreloaded,
     },
 }

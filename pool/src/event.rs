@@ -53,11 +53,21 @@ pub enum Event {
         generation: Generation,
         report: ReportId,
     },
+    /// A preloader has loaded its app: workers can be forked from it, if it is `fit` for that; else it leaves.
+    Preloaded {
+        preloader: WorkerId,
+        fit: bool,
+    },
+    /// A worker that was to be forked was not: its preloader is gone, or does not do what it should. No process came
+    /// of it, and nothing is said about the app.
+    ForkFailed {
+        worker: WorkerId,
+    },
     /// A started worker answers.
     Ready {
         worker: WorkerId,
     },
-    /// A worker could not be started, or left before it was ready. `gone`: no process is left of it (else
+    /// A worker, or a preloader, could not be started, or left before it was ready. `gone`: no process is left of it (else
     /// `Exited` follows).
     SpawnFailed {
         worker: WorkerId,
@@ -73,7 +83,7 @@ pub enum Event {
     Lingered {
         connection: ConnectionId,
     },
-    /// A worker's process is gone and was reaped.
+    /// The process of a worker or a preloader is gone and was reaped.
     Exited {
         worker: WorkerId,
         exit: Exit,

@@ -15,7 +15,7 @@
 //! let effects = pool.step(now, asked);
 //! let Some(&Effect::Inspect { app, generation }) = effects.last() else { panic!("{effects:?}") };
 //!
-//! let plan = Plan { concurrency: Concurrency::Unlimited, parking: Parking::Unlimited };
+//! let plan = Plan { concurrency: Concurrency::Unlimited, parking: Parking::Unlimited, preloads: false };
 //! let effects = pool.step(now, Event::Inspected { app, generation, plan });
 //! let Some(&Effect::Spawn { worker, .. }) = effects.last() else { panic!("{effects:?}") };
 //!
@@ -68,8 +68,8 @@ mod view;
 pub mod scenario;
 
 pub use effect::{
-    Answer, Beyond, Disabling, Effect, EndReason, Failure, Gate, Invalid, Notice, Passing, Path, Refusal, Scope,
-    StopReason, SwapStep,
+    Answer, Beyond, Disabling, DropReason, Effect, EndReason, Failure, Gate, Invalid, NotPreloaded, Notice, Passing,
+    Path, Refusal, Scope, StopReason, SwapStep,
 };
 pub use event::{Close, ConnectFailure, Event, Exit, RestartMode};
 pub use ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};

@@ -96,6 +96,7 @@ impl Pool {
 
             Event::Inspected { app, generation, plan } => self.inspected(app, generation, plan),
             Event::InspectFailed { app, generation, report } => self.inspect_failed(app, generation, report, now),
+            Event::Preloaded { .. } | Event::ForkFailed { .. } => {}
             Event::Ready { worker } => self.ready(worker, now),
             Event::SpawnFailed { worker, report, gone } => self.spawn_failed(worker, report, gone, now),
             Event::ConnectFailed { session, why } => self.connect_failed(session, why, now),

@@ -12,6 +12,10 @@ pub struct Settings {
     pub max_queue_total: u32,
     /// Workers starting at the same time.
     pub max_starting: NonZeroU32,
+    /// Preloaders of all apps together, whatever their state; 0: workers are started by their programs.
+    pub max_preloaders: u32,
+    /// A preloader that no worker was forked from for this long leaves; `None`: never.
+    pub max_preloader_idle: Option<Duration>,
     /// How far above `max`, and above an app's own limit, a replacement may go.
     pub surge: u32,
     /// How old a waiter of an app without a serving worker must be before a busy worker of another app is drained for it.
@@ -35,6 +39,8 @@ impl Default for Settings {
             max: NonZeroU32::new(6).expect("6 is not zero"),
             max_queue_total: 1000,
             max_starting: NonZeroU32::new(2).expect("2 is not zero"),
+            max_preloaders: 6,
+            max_preloader_idle: Some(Duration::from_secs(300)),
             surge: 1,
             fair_wait: Duration::from_secs(1),
             evict_timeout: Duration::from_secs(2),
@@ -175,6 +181,8 @@ pub struct Plan {
     pub concurrency: Concurrency,
     /// How long a connection to such a worker may stay parked.
     pub parking: Parking,
+    /// Its workers can be forked from a process that has loaded it.
+    pub preloads: bool,
 }
 
 /// How long a connection may stay parked between two sessions.

@@ -129,7 +129,7 @@ impl Pool {
             open_at_end: Vec::new(),
         });
         self.timers.set(Timer::Worker(worker), now + timeout);
-        self.effect(Effect::Spawn { app: id, worker, generation });
+        self.effect(Effect::Spawn { app: id, worker, generation, from: None });
         self.touch(id);
         Some(worker)
     }

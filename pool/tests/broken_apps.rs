@@ -12,6 +12,7 @@ const REMEMBERED: usize = 1000;
 const PLAN: Plan = Plan {
     concurrency: Concurrency::Limited(std::num::NonZeroU32::MIN),
     parking: Parking::For(Duration::from_millis(1500)),
+    preloads: false,
 };
 
 fn at(milliseconds: u64) -> Time {

@@ -24,7 +24,7 @@ fn a_worker_without_a_session_limit_holds_so_many_parked_connections_and_no_more
     let mut pool = Pool::new(Settings::default());
     let effects = ask(&mut pool, 0);
     let Some(&Effect::Inspect { app, generation }) = effects.last() else { panic!("{effects:?}") };
-    let plan = Plan { concurrency: Concurrency::Unlimited, parking: Parking::Unlimited };
+    let plan = Plan { concurrency: Concurrency::Unlimited, parking: Parking::Unlimited, preloads: false };
     let effects = pool.step(Time::ZERO, Event::Inspected { app, generation, plan });
     let Some(&Effect::Spawn { worker, .. }) = effects.last() else { panic!("{effects:?}") };
 

@@ -158,6 +158,8 @@ pub enum ToClient {
         pid: i32,
         protocol: SessionProtocol,
         transport: Transport,
+        /// What to ask for, if that is not told by the address of a request alone.
+        documents: Option<Box<Documents>>,
     },
     /// With a sealed memfd that holds a [`SpawnReport`](crate::report::SpawnReport) if that is the reason.
     Refused {
@@ -212,6 +214,16 @@ pub enum SessionProtocol {
     Fastcgi,
     /// A block of CGI variables in, HTTP/1.1 out, connection kept: our own loaders.
     Session,
+}
+
+/// What a front end asks a FastCGI worker for: files, seen from the worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Documents {
+    /// The folder that addresses are looked for in: an absolute path.
+    pub root: Vec<u8>,
+    /// The script of every address that names no other one, relative to `root`, such as `index.php`; `None`: the
+    /// program answers whatever it is asked for.
+    pub index: Option<Vec<u8>>,
 }
 
 /// What kind of socket a session is.

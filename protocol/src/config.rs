@@ -4,7 +4,7 @@
 use crate::keys::keys;
 use crate::options::AppOptions;
 use crate::root;
-use crate::units::{Count, List, Patience, Size, Switch, Text};
+use crate::units::{Count, List, Patience, Size, Switch, Text, Time};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +24,10 @@ keys! {
         max_queue_total: Count, "1000", Operator;
         /// Workers that may be starting at the same time
         max_starting: Count, "the number of cores", Operator;
+        /// Preloaders of all apps together: processes that have an app loaded, for its workers to fork from; 0: none
+        max_preloaders: Count, "as `max`", Operator;
+        /// A preloader that no worker was forked from for this long leaves; 0: never
+        max_preloader_idle: Time, "5m", Operator;
         /// How long an app without a worker waits before a busy worker of another app is drained for it
         fair_wait: Patience, "1s", Operator;
         /// How long an evicted (idle) worker has after TERM before KILL
@@ -69,6 +73,10 @@ pub struct PoolConfig {
     pub max_queue_total: u32,
     /// Workers that may be starting at the same time; `None`: the number of cores.
     pub max_starting: Option<u32>,
+    /// Preloaders of all apps together; `None`: as many as `max`.
+    pub max_preloaders: Option<u32>,
+    /// How long one stays that no worker is forked from; zero: for ever.
+    pub max_preloader_idle: Duration,
     /// How long an app without a worker waits before a busy worker of another app is drained for it.
     pub fair_wait: Duration,
     /// How long an evicted (idle) worker has after TERM before KILL.
@@ -124,6 +132,8 @@ impl Default for PoolConfig {
             surge: 1,
             max_queue_total: 1000,
             max_starting: None,
+            max_preloaders: None,
+            max_preloader_idle: Duration::from_secs(300),
             fair_wait: Duration::from_secs(1),
             evict_timeout: Duration::from_secs(2),
             max_sessions: 1000,

@@ -42,4 +42,4 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The version of the wire: raised with every change to what any message looks like. Both ends of a channel
 /// are normally the same executable; when they are not, an error names both.
-pub const WIRE: u16 = 3;
+pub const WIRE: u16 = 4;

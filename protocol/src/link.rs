@@ -3,10 +3,10 @@
 //! The core speaks to the keeper alone. The keeper remembers what an inspection found, so that the core can ask
 //! for workers of an app but never says what is executed.
 
-use crate::client::SessionProtocol;
+use crate::client::{Documents, SessionProtocol};
 use crate::codec::Message;
 use crate::options::AppOptions;
-use crate::report::{Exit, SpawnReport};
+use crate::report::{Exit, Setup, SpawnReport};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct LaunchPlan {
     pub environment: String,
     /// Further environment variables, the last of a name wins.
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What the front end must know to ask a FastCGI worker for a file.
+    pub documents: Option<Documents>,
     pub start_timeout: Duration,
     /// Whom it runs as; `None`: as the pool.
     pub identity: Option<Identity>,
@@ -42,6 +44,8 @@ pub struct LaunchPlan {
     /// What its root looked like before anything else was read from it, without a staged update: what is another way
     /// later has changed since. `None`: it has no files, or can't be looked at.
     pub seen: Option<Sight>,
+    /// The same for people, as reports show it.
+    pub setup: Setup,
 }
 
 /// A user, as the user database had it.
@@ -98,6 +102,53 @@ pub enum Program {
     Command(Vec<Vec<u8>>),
     /// The demo app of our own executable, started by descriptor.
     DemoApp,
+    /// One of our loaders, run by the app's interpreter.
+    Loader(Loading),
+}
+
+/// How one of our loaders is started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loading {
+    pub loader: Loader,
+    /// The interpreter, looked for on the worker's `PATH` if it has no slash, and arguments for it.
+    pub interpreter: Vec<Vec<u8>>,
+    /// What of the app is loaded, such as `shop.wsgi:application`, `config.ru` or `server.js`.
+    pub entry: Vec<u8>,
+    /// Workers may be forked from a process that has loaded the app once.
+    pub preload: bool,
+}
+
+/// Our loaders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Loader {
+    Wsgi,
+    Asgi,
+    Rack,
+    Node,
+}
+
+impl Loader {
+    /// Its name, as the manifest's `type` and the loader's own argument have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wsgi => "wsgi",
+            Self::Asgi => "asgi",
+            Self::Rack => "rack",
+            Self::Node => "node",
+        }
+    }
+}
+
+/// As what a process of an app is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartAs {
+    /// A worker, by its program.
+    Worker,
+    /// A process that loads the app once, for workers to fork from. It has no listener.
+    Preloader,
+    /// A worker, by a fork of this preloader, which is of the same app and generation.
+    ForkOf(WorkerNumber),
 }
 
 /// What about an app's root can ask for a restart.
@@ -171,8 +222,16 @@ pub enum ToKeeper {
     /// What an inspection found is not needed any more; `None`: of any generation, the app is forgotten.
     Forget { app: AppNumber, generation: Option<u64> },
     /// Start a worker of an inspected generation. Answered by `Started` or `SpawnFailed`. With its standard output,
-    /// its standard error, and its listener if `listener`.
-    Spawn { worker: WorkerNumber, app: AppNumber, generation: u64, notify: Option<Vec<u8>>, listener: bool },
+    /// its standard error, and its listener if `listener`. A preloader has a number like a worker's, and is known by
+    /// it to all that is said of workers.
+    Spawn {
+        worker: WorkerNumber,
+        app: AppNumber,
+        generation: u64,
+        start_as: StartAs,
+        notify: Option<Vec<u8>>,
+        listener: bool,
+    },
     /// See whether anything about an app's root asks for a restart. Answered by `Looked`.
     Look { app: AppNumber, root: Vec<u8> },
     /// A step of an exchange of an app's files. Answered by `Swapped`.
@@ -288,6 +347,7 @@ pub enum ToSpawner {
         /// The worker's mark, `POOL.CORE.N`.
         mark: String,
         plan: Box<LaunchPlan>,
+        start_as: StartAs,
         notify: Option<Vec<u8>>,
         listener: bool,
     },
@@ -350,8 +410,22 @@ pub enum FromSpawner {
         worker: WorkerNumber,
         findings: Box<Findings>,
     },
-    /// No process is left of it.
+    /// No process is left of it. `preloader_lost`: nothing is said about the app, it was to be a fork of a preloader
+    /// that is gone, or does not do what it should.
     SpawnFailed {
+        worker: WorkerNumber,
+        report: Box<SpawnReport>,
+        preloader_lost: bool,
+    },
+    /// A preloader has loaded its app: workers can be forked from it. `unfit`: none can, for this reason, which
+    /// completes the sentence "it can't be preloaded"; it leaves.
+    Preloaded {
+        worker: WorkerNumber,
+        unfit: Option<String>,
+    },
+    /// A loader says why its app can't be started; its process ends. What a report has beside problem and remedy is
+    /// empty.
+    LoadFailed {
         worker: WorkerNumber,
         report: Box<SpawnReport>,
     },

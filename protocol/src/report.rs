@@ -15,6 +15,21 @@ pub struct SpawnReport {
     /// The last of what the worker wrote, standard output and error together.
     pub output: String,
     pub exit: Option<Exit>,
+    /// What the process was to be; `None`: it is not known yet.
+    pub setup: Option<Box<Setup>>,
+}
+
+/// What a process was to be: what somebody who wants to start it by hand needs to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    pub command: Vec<String>,
+    pub directory: String,
+    /// Whom it was to run as.
+    pub user: String,
+    /// With the values of what may be secret hidden.
+    pub environment: Vec<(String, String)>,
+    /// Limits that are not as the pool's, by the names of their keys.
+    pub limits: Vec<(String, String)>,
 }
 
 /// How far a start came.
@@ -27,6 +42,10 @@ pub enum SpawnStep {
     Prepare,
     /// Executing the start command.
     Execute,
+    /// Loading the application, by one of our loaders.
+    Load,
+    /// Forking a worker from the process that has the application loaded.
+    Fork,
     /// Waiting for the worker to be ready.
     Ready,
     /// Exchanging the app's files for another version of them.
@@ -56,6 +75,8 @@ impl std::fmt::Display for SpawnStep {
             Self::Inspect => "looking into the application's folder",
             Self::Prepare => "preparing the process",
             Self::Execute => "executing the start command",
+            Self::Load => "loading the application",
+            Self::Fork => "forking a worker from its preloader",
             Self::Ready => "waiting for the worker to be ready",
             Self::Update => "exchanging the application's files",
         })

@@ -55,6 +55,23 @@ pub struct AppStatus {
     /// Sessions so far.
     pub served: u64,
     pub workers: Vec<WorkerStatus>,
+    /// Processes that have the app loaded, for workers to fork from. They do not count.
+    pub preloaders: Vec<PreloaderStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreloaderStatus {
+    pub id: u64,
+    /// 0 while it has no process yet.
+    pub pid: i32,
+    /// `starting`, `ready` or `stopping`.
+    pub state: String,
+    pub generation: u64,
+    /// Workers forked from it so far.
+    pub forks: u64,
+    /// Resident memory of its process; `None` where it can't be read.
+    pub memory_bytes: Option<u64>,
+    pub uptime_s: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

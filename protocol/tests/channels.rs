@@ -23,6 +23,7 @@ fn ends() -> (Channel<ToPool, ToClient>, Channel<ToClient, ToPool>) {
 
 fn session(number: u64, fresh: bool) -> ToClient {
     ToClient::Session {
+        documents: None,
         request: RequestId(number),
         session: SessionId(number),
         lease: LeaseId(number),

@@ -2,20 +2,20 @@
 //! valid inputs that the generated ones start from into `fuzz/corpus/`.
 
 use hatchery_protocol::client::{
-    Ended, How, LeaseId, RequestId, RestartMode, SessionId, SessionProtocol, ToClient, ToPool, Transport,
+    Documents, Ended, How, LeaseId, RequestId, RestartMode, SessionId, SessionProtocol, ToClient, ToPool, Transport,
 };
 use hatchery_protocol::codec::{self, Hello, Message};
 use hatchery_protocol::config::{Admin, AppConfig, LogConfig, LogFormat, PoolConfig};
 use hatchery_protocol::door::{FromDoor, ToDoor};
 use hatchery_protocol::link::{
-    AppNumber, Findings, FromKeeper, FromSpawner, Identity, LaunchPlan, Limits, Listen, Place, Program, ReadyBy, Sight,
-    Staged, SwapStep, ToKeeper, ToSpawner, WorkerNumber,
+    AppNumber, Findings, FromKeeper, FromSpawner, Identity, LaunchPlan, Limits, Listen, Loader, Loading, Place,
+    Program, ReadyBy, Sight, Staged, StartAs, SwapStep, ToKeeper, ToSpawner, WorkerNumber,
 };
 use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::post_mortem::{OpenSession, PostMortem};
 use hatchery_protocol::refusal::{Refusal, Scope};
-use hatchery_protocol::report::{Exit, SpawnReport, SpawnStep};
-use hatchery_protocol::status::{AppStatus, DisabledStatus, RestartStatus, Status, WorkerStatus};
+use hatchery_protocol::report::{Exit, Setup, SpawnReport, SpawnStep};
+use hatchery_protocol::status::{AppStatus, DisabledStatus, PreloaderStatus, RestartStatus, Status, WorkerStatus};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -172,6 +172,7 @@ fn valid(name: &str) -> Vec<Vec<u8>> {
                 worker: WorkerNumber(1),
                 mark: "0f.1.1".into(),
                 plan: Box::new(plan()),
+                start_as: StartAs::ForkOf(WorkerNumber(2)),
                 notify: Some(b"/run/x/n".to_vec()),
                 listener: true,
             },
@@ -235,7 +236,16 @@ fn to_client() -> Vec<ToClient> {
     ];
     let refused = refusals.into_iter().map(|refusal| ToClient::Refused { request, refusal });
     let others = [
-        ToClient::Session { request, session, lease, fresh: true, pid: 5, protocol, transport: Transport::Unix },
+        ToClient::Session {
+            request,
+            session,
+            lease,
+            fresh: true,
+            pid: 5,
+            protocol,
+            transport: Transport::Unix,
+            documents: Some(Box::new(documents())),
+        },
         ToClient::Done { request },
         ToClient::Figure { request, figure: 6 },
         ToClient::Status { request },
@@ -252,7 +262,7 @@ fn to_keeper() -> Vec<ToKeeper> {
         ToKeeper::Forget { app, generation: Some(1) },
         ToKeeper::Look { app, root: b"/srv/shop".to_vec() },
         ToKeeper::Swap { app, root: b"/srv/shop".to_vec(), step: SwapStep::Undo },
-        ToKeeper::Spawn { worker, app, generation: 1, notify: None, listener: true },
+        ToKeeper::Spawn { worker, app, generation: 1, start_as: StartAs::Preloader, notify: None, listener: false },
         ToKeeper::Find { worker },
         ToKeeper::Terminate { worker },
         ToKeeper::Kill { worker },
@@ -296,7 +306,9 @@ fn from_spawner() -> Vec<FromSpawner> {
             missed: vec!["nice could not be set".into()],
         },
         FromSpawner::Examined { worker, findings: Box::new(findings()) },
-        FromSpawner::SpawnFailed { worker, report: Box::new(report()) },
+        FromSpawner::SpawnFailed { worker, report: Box::new(report()), preloader_lost: true },
+        FromSpawner::Preloaded { worker, unfit: Some("it runs 2 threads".into()) },
+        FromSpawner::LoadFailed { worker, report: Box::new(report()) },
         FromSpawner::Found { worker, place: Place::Port(4711) },
         FromSpawner::FindFailed { worker, report: Box::new(report()) },
     ]
@@ -317,13 +329,19 @@ fn plan() -> LaunchPlan {
     LaunchPlan {
         root: b"/srv/shop".to_vec(),
         directory: b"/srv/shop".to_vec(),
-        program: Program::Command(vec![b"python3".to_vec(), b"server.py".to_vec()]),
+        program: Program::Loader(Loading {
+            loader: Loader::Wsgi,
+            interpreter: vec![b"python3".to_vec()],
+            entry: b"shop.wsgi:application".to_vec(),
+            preload: true,
+        }),
         listen: Listen::Fd,
         ready: ReadyBy::Probe,
         protocol: SessionProtocol::Http,
         concurrency: 1,
         environment: "production".into(),
         env: vec![(b"GREETING".to_vec(), b"hello".to_vec())],
+        documents: Some(documents()),
         start_timeout: Duration::from_secs(90),
         identity: Some(Identity {
             uid: 1000,
@@ -336,6 +354,21 @@ fn plan() -> LaunchPlan {
         limits: Limits { rlimits: vec![(7, 1024)], nice: Some(5), required: vec!["nice".into()], ..Limits::default() },
         dump_signal: 3,
         seen: Some(sight()),
+        setup: setup(),
+    }
+}
+
+fn documents() -> Documents {
+    Documents { root: b"/srv/shop/public".to_vec(), index: Some(b"index.php".to_vec()) }
+}
+
+fn setup() -> Setup {
+    Setup {
+        command: vec!["python3".into()],
+        directory: "/srv/shop".into(),
+        user: "ann".into(),
+        environment: vec![("SECRET_KEY".into(), "(hidden)".into())],
+        limits: vec![("nice".into(), "5".into())],
     }
 }
 
@@ -362,6 +395,7 @@ fn report() -> SpawnReport {
         remedy: "see its output".into(),
         output: "Traceback".into(),
         exit: Some(Exit::Status(1)),
+        setup: Some(Box::new(setup())),
     }
 }
 
@@ -391,6 +425,15 @@ fn status() -> Status {
         uptime_s: 1.5,
         idle_s: None,
     };
+    let preloader = PreloaderStatus {
+        id: 2,
+        pid: 13,
+        state: "ready".into(),
+        generation: 1,
+        forks: 3,
+        memory_bytes: Some(1 << 20),
+        uptime_s: 1.5,
+    };
     let app = AppStatus {
         root: "/srv/shop".into(),
         name: "shop".into(),
@@ -402,6 +445,7 @@ fn status() -> Status {
         waiting: 2,
         served: 7,
         workers: vec![worker],
+        preloaders: vec![preloader],
     };
     let post_mortem = PostMortem {
         root: "/srv/shop".into(),

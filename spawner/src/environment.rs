@@ -152,6 +152,8 @@ mod tests {
             limits: Limits::default(),
             dump_signal: 0,
             seen: None,
+            documents: None,
+            setup: hatchery_protocol::report::Setup::default(),
         }
     }
 

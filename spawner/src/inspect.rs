@@ -13,6 +13,7 @@ use hatchery_protocol::client::SessionProtocol;
 use hatchery_protocol::codec::{self, MAX_PACKET};
 use hatchery_protocol::link::{Identity, LaunchPlan, Listen, Program, ReadyBy};
 use hatchery_protocol::options::{AppOptions, Start};
+use hatchery_protocol::report::Setup;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -163,6 +164,8 @@ fn plan(root: &[u8], options: AppOptions, who: Who) -> Result<LaunchPlan, Inspec
     };
     let protocol = manifest.protocol.unwrap_or(SessionProtocol::Http);
     let plan = LaunchPlan {
+        documents: None,
+        setup: Setup::default(),
         root: root.to_vec(),
         directory: directory.into_os_string().into_encoded_bytes(),
         listen: listen(&program, manifest.listen, protocol)?,
@@ -202,7 +205,7 @@ fn listen(program: &Program, said: Option<Listen>, protocol: SessionProtocol) ->
         Program::Command(command) => {
             command.iter().any(|argument| argument.windows(word.len()).any(|window| window == word.as_bytes()))
         }
-        Program::DemoApp => false,
+        Program::DemoApp | Program::Loader(_) => false,
     };
     let (by_command, word) = match (contains("{port}"), contains("{socket}")) {
         (true, true) => return Err(InspectError::TwoPlaces),

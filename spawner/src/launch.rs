@@ -108,6 +108,7 @@ impl Story {
         let program = match &plan.program {
             Program::Command(command) => command.first().cloned().unwrap_or_default(),
             Program::DemoApp => b"the demo app".to_vec(),
+            Program::Loader(loading) => loading.interpreter.first().cloned().unwrap_or_default(),
         };
         Self {
             root: plan.root.clone(),
@@ -195,6 +196,7 @@ fn prepare(
             let arguments = command.into_iter().map(string).collect::<Result<_, _>>()?;
             (Image::Paths(story.candidates.clone()), arguments)
         }
+        Program::Loader(_) => return Err(LaunchError::NoProgram),
     };
     story.path = path;
     story.levels = levels(&plan.directory)?;

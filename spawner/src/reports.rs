@@ -14,7 +14,7 @@ type Report = Box<SpawnReport>;
 
 fn report(root: &[u8], step: SpawnStep, problem: String, remedy: String) -> Report {
     let root = text(root);
-    Box::new(SpawnReport { root, step, problem, remedy, output: String::new(), exit: None })
+    Box::new(SpawnReport { root, step, problem, remedy, output: String::new(), exit: None, setup: None })
 }
 
 fn text(bytes: &[u8]) -> String {

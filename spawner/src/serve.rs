@@ -326,7 +326,7 @@ impl Server {
     fn spawn_failed(&mut self, worker: WorkerNumber, error: &LaunchError, story: &Story) -> Result<(), ServeError> {
         self.release(worker);
         let report = reports::launch(error, story);
-        Ok(self.outbox.push(&FromSpawner::SpawnFailed { worker, report }, None)?)
+        Ok(self.outbox.push(&FromSpawner::SpawnFailed { worker, report, preloader_lost: false }, None)?)
     }
 
     /// The worker is gone, or is to be.

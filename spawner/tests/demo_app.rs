@@ -4,7 +4,7 @@
 
 use hatchery_protocol::channel::Channel;
 use hatchery_protocol::config::PoolConfig;
-use hatchery_protocol::link::{AppNumber, FromSpawner, LaunchPlan, ToSpawner, WorkerNumber};
+use hatchery_protocol::link::{AppNumber, FromSpawner, LaunchPlan, StartAs, ToSpawner, WorkerNumber};
 use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::{mark, memfd, packet};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -88,7 +88,7 @@ fn output_of(
     let (mut stdout, theirs) = std::io::pipe().unwrap();
     let listener = UnixListener::bind(base.path().join("listener")).unwrap();
     let mark = mark::worker(pool, 1, 1);
-    let spawn = ToSpawner::Spawn { worker, mark, plan, notify: None, listener: true };
+    let spawn = ToSpawner::Spawn { worker, mark, plan, start_as: StartAs::Worker, notify: None, listener: true };
     link.send_with(&spawn, &[theirs.as_fd(), theirs.as_fd(), listener.as_fd()]).unwrap();
     drop(theirs);
     match receive(link) {

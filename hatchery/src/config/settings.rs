@@ -116,6 +116,8 @@ pub(crate) fn pool_config(pool: PoolOptions, defaults: AppOptions, apps: Vec<App
         surge: pool.surge.unwrap_or(default.surge),
         max_queue_total: pool.max_queue_total.unwrap_or(default.max_queue_total),
         max_starting: pool.max_starting.or(default.max_starting),
+        max_preloaders: pool.max_preloaders.or(default.max_preloaders),
+        max_preloader_idle: pool.max_preloader_idle.unwrap_or(default.max_preloader_idle),
         fair_wait: pool.fair_wait.unwrap_or(default.fair_wait),
         evict_timeout: pool.evict_timeout.unwrap_or(default.evict_timeout),
         max_sessions: pool.max_sessions.unwrap_or(default.max_sessions),

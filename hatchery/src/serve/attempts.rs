@@ -68,6 +68,7 @@ mod tests {
                 remedy: String::new(),
                 output: String::new(),
                 exit,
+                setup: None,
             }))
         };
         let mut attempts = Attempts::default();

@@ -7,7 +7,7 @@ use crate::machine::Granted;
 use crate::owner::Owner;
 use crate::stream::{self, SLICES};
 use crate::ticket::{AnyLine, Ticket};
-use hatchery_protocol::client::{Ended, How, SessionId, SessionProtocol, Transport};
+use hatchery_protocol::client::{Documents, Ended, How, SessionId, SessionProtocol, Transport};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::{self, IoSlice, Read, Write};
@@ -55,6 +55,12 @@ impl Session {
     #[must_use]
     pub fn protocol(&self) -> SessionProtocol {
         self.ticket.protocol()
+    }
+
+    /// What a FastCGI worker is to be asked for.
+    #[must_use]
+    pub fn documents(&self) -> Option<&Documents> {
+        self.ticket.documents()
     }
 
     /// What kind of socket it is.

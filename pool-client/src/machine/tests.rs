@@ -33,6 +33,7 @@ fn said(client: &mut Client) -> Vec<ToPool> {
 
 fn session(request: RequestId, session: u64, lease: u64, fresh: bool) -> ToClient {
     ToClient::Session {
+        documents: None,
         request,
         session: SessionId(session),
         lease: LeaseId(lease),

@@ -216,6 +216,7 @@ impl FakeCore {
 
 pub fn message(request: RequestId, session: u64, lease: u64, fresh: bool) -> ToClient {
     ToClient::Session {
+        documents: None,
         request,
         session: SessionId(session),
         lease: LeaseId(lease),

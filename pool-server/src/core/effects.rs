@@ -20,7 +20,7 @@ impl State {
     pub(super) fn carry_out(&mut self, shell: &Shell, now: Time, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Inspect { app, generation } => self.inspect(app, generation),
-            Effect::Spawn { app, worker, generation } => {
+            Effect::Spawn { app, worker, generation, from: _ } => {
                 self.watch(app);
                 return self.spawn(shell, app, worker, generation);
             }
@@ -70,8 +70,7 @@ impl State {
             }
             Effect::Ended => shell.end(),
             Effect::Swap { app, step } => self.swap(app, step),
-            // Decided by later work; the pool does not order these yet.
-            Effect::Preload { .. } | Effect::DropPreloader { .. } => {}
+            Effect::Preload { .. } | Effect::DropPreloader { .. } | Effect::KillPreloader { .. } => {}
         }
         None
     }
@@ -162,6 +161,7 @@ impl State {
             pid: process.pid,
             protocol: process.plan.protocol,
             transport,
+            documents: process.plan.documents.clone().map(Box::new),
         };
         if path == Path::Fresh {
             match address.connect() {

@@ -31,7 +31,8 @@ fn hear(shell: &Shell, message: FromSpawner, descriptors: Vec<std::os::fd::Owned
         FromSpawner::Swapped { app, report } => shell.swapped(app, report.map(|report| *report)),
         FromSpawner::Started { worker, pid, place: _, cgroup: _, missed } => shell.worker_started(worker, pid, missed),
         FromSpawner::Examined { worker, findings } => shell.worker_examined(worker, *findings),
-        FromSpawner::SpawnFailed { worker, report } => shell.worker_not_started(worker, *report),
+        FromSpawner::SpawnFailed { worker, report, preloader_lost: _ } => shell.worker_not_started(worker, *report),
+        FromSpawner::Preloaded { .. } | FromSpawner::LoadFailed { .. } => {}
         FromSpawner::Found { worker, place } => shell.listener_found(worker, &place, descriptors.into_iter().next()),
         FromSpawner::FindFailed { worker, report } => shell.worker_useless(worker, *report),
     }

@@ -40,6 +40,7 @@ pub(super) fn status(state: &State) -> Status {
         restart: app.restart.map(|restart| restart_status(state, restart)),
         waiting: app.waiting,
         served: app.served,
+        preloaders: Vec::new(),
         workers: app
             .workers
             .iter()

@@ -5,7 +5,7 @@ use hatchery_pool::{Beyond, Concurrency, Disabling, Failure, Gate, Invalid, Park
 use hatchery_protocol::client::{Ended, How, RestartMode, SessionProtocol};
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::keys::Who;
-use hatchery_protocol::link::{LaunchPlan, SwapStep};
+use hatchery_protocol::link::{LaunchPlan, Program, SwapStep};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::{Refusal, Scope};
 use hatchery_protocol::report::{Exit, SpawnReport};
@@ -24,6 +24,8 @@ pub(super) fn settings(config: &PoolConfig, privileged: bool) -> pool::Settings 
         surge: config.surge,
         max_queue_total: config.max_queue_total,
         max_starting: NonZeroU32::new(config.max_starting.unwrap_or(cores)).unwrap_or(NonZeroU32::MIN),
+        max_preloaders: config.max_preloaders.unwrap_or(config.max),
+        max_preloader_idle: zero_is_never(config.max_preloader_idle),
         defaults: app_settings(&config.defaults),
         bounded: privileged && !config.trust_clients,
         apps_under: config.apps_under.clone(),
@@ -91,7 +93,8 @@ pub(super) fn plan(plan: &LaunchPlan) -> pool::Plan {
         SessionProtocol::Session => Parking::Unlimited,
         _ => Parking::For(FOREIGN_PARKING),
     };
-    pool::Plan { concurrency: concurrency(plan.concurrency), parking }
+    let preloads = matches!(&plan.program, Program::Loader(loading) if loading.preload);
+    pool::Plan { concurrency: concurrency(plan.concurrency), parking, preloads }
 }
 
 pub(super) fn close(how: How) -> pool::Close {

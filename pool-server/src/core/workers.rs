@@ -142,6 +142,7 @@ impl Worker {
             remedy: remedy.into(),
             output: self.output.last(),
             exit: None,
+            setup: None,
         }
     }
 }
@@ -167,6 +168,7 @@ impl State {
                     remedy: "raise the pool's limit of open files, or lower max".into(),
                     output: String::new(),
                     exit: None,
+                    setup: None,
                 });
                 Some(Event::SpawnFailed { worker, report, gone: true })
             }
@@ -201,6 +203,7 @@ impl State {
             worker: WorkerNumber(self.number(worker.0)),
             app: hatchery_protocol::link::AppNumber(self.number(app.0)),
             generation: generation.0,
+            start_as: hatchery_protocol::link::StartAs::Worker,
             notify: notify.as_ref().map(|socket| socket.path().as_os_str().as_bytes().to_vec()),
             listener: listener.is_some(),
         };

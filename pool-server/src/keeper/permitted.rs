@@ -2,7 +2,7 @@
 //! trusted any more.
 
 use super::workers::{Process, Workers};
-use hatchery_protocol::link::{AppNumber, FromSpawner, LaunchPlan, ToKeeper, WorkerNumber};
+use hatchery_protocol::link::{AppNumber, FromSpawner, LaunchPlan, StartAs, ToKeeper, WorkerNumber};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the keeper knows.
@@ -34,7 +34,8 @@ impl Book {
     /// | `Inspect` | no inspection of that generation is open |
     /// | `Look`, `Swap` | none of that app is open |
     /// | `Forget`, `Reload` | always |
-    /// | `Spawn` | the generation was inspected, the worker's number is new |
+    /// | `Spawn` | the generation was inspected, the worker's number is new; a fork's preloader is of that app and
+    /// generation, or has just ended |
     /// | `Find`, `Terminate`, `Kill`, `Examine`, `Dump` | always: a worker that isn't known has just ended |
     pub(super) fn core_may(&self, message: &ToKeeper) -> Result<(), &'static str> {
         let (number, permitted, otherwise) = match message {
@@ -44,13 +45,11 @@ impl Book {
             ToKeeper::Look { app, .. } => (app.0, !self.looking.contains(app), "a second look at one app"),
             ToKeeper::Swap { app, .. } => (app.0, !self.swapping.contains(app), "a second exchange of one app"),
             ToKeeper::Forget { app, .. } => (app.0, true, ""),
-            ToKeeper::Spawn { worker, app, generation, .. } => {
+            ToKeeper::Spawn { worker, app, generation, start_as, .. } => {
                 let new = self.last.is_none_or(|last| last < *worker);
-                (
-                    worker.0,
-                    self.plans.contains_key(&(*app, *generation)) && new,
-                    "a worker twice, or of an app that was not inspected",
-                )
+                let known = self.plans.contains_key(&(*app, *generation));
+                let otherwise = "a worker twice, of an app that was not inspected, or from another app's preloader";
+                (worker.0, known && new && self.may_fork(*start_as, *app, *generation), otherwise)
             }
             ToKeeper::Find { worker }
             | ToKeeper::Terminate { worker }
@@ -66,12 +65,21 @@ impl Book {
         }
     }
 
+    /// Nothing runs as an app that another app has loaded.
+    fn may_fork(&self, start_as: StartAs, app: AppNumber, generation: u64) -> bool {
+        let StartAs::ForkOf(preloader) = start_as else { return true };
+        self.workers
+            .task(preloader)
+            .is_none_or(|task| task.start_as == StartAs::Preloader && (task.app, task.generation) == (app, generation))
+    }
+
     /// | the spawner says | when |
     /// | --- | --- |
     /// | `Inspected`, `InspectFailed` | an inspection of that generation is open |
     /// | `Looked`, `Swapped` | one of that app is open |
     /// | `Started`, `SpawnFailed` | that worker was asked for |
-    /// | `Found`, `FindFailed`, `Examined` | that worker runs, or has just ended |
+    /// | `Found`, `FindFailed`, `Examined`, `LoadFailed` | that worker runs, or has just ended |
+    /// | `Preloaded` | that preloader runs, or has just ended |
     pub(super) fn spawner_may(&self, message: &FromSpawner) -> Result<(), &'static str> {
         let asked = |worker| matches!(self.workers.get(worker), Some(Process::Asked));
         let permitted = match message {
@@ -83,7 +91,11 @@ impl Book {
             FromSpawner::Started { worker, .. } | FromSpawner::SpawnFailed { worker, .. } => asked(*worker),
             FromSpawner::Found { worker, .. }
             | FromSpawner::FindFailed { worker, .. }
+            | FromSpawner::LoadFailed { worker, .. }
             | FromSpawner::Examined { worker, .. } => !asked(*worker),
+            FromSpawner::Preloaded { worker, .. } => {
+                !asked(*worker) && self.workers.task(*worker).is_none_or(|task| task.start_as == StartAs::Preloader)
+            }
         };
         if permitted { Ok(()) } else { Err("an answer to a question that was not asked") }
     }

@@ -5,7 +5,7 @@ use super::permitted::Book;
 use super::reload::{self, Outcome, Reloads};
 use super::roles::{self, Deaths, RESTARTS, Role};
 use super::signals::Signals;
-use super::workers::{self, Ended, Process};
+use super::workers::{self, Ended, Process, Task};
 use crate::Roles;
 use crate::place::{AdminSocket, RuntimeFolder};
 use crate::privileges::Ids;
@@ -175,12 +175,13 @@ impl Keeper {
             ToKeeper::Forget { app, generation } => {
                 self.book.plans.retain(|(of, number), _| *of != app || generation.is_some_and(|only| only != *number));
             }
-            ToKeeper::Spawn { worker, app, generation, notify, listener } => {
+            ToKeeper::Spawn { worker, app, generation, start_as, notify, listener } => {
                 let Some(plan) = self.book.plans.get(&(app, generation)).cloned().map(Box::new) else { return };
                 let mark = mark::worker(&self.given.pool, self.book.core, worker.0 & u64::from(u32::MAX));
-                self.book.workers.insert(worker, mark.clone(), plan.dump_signal);
+                let task = Task { mark: mark.clone(), dump_signal: plan.dump_signal, app, generation, start_as };
+                self.book.workers.insert(worker, task);
                 self.book.last = Some(worker);
-                self.spawner.tell(&ToSpawner::Spawn { worker, mark, plan, notify, listener }, descriptors);
+                self.spawner.tell(&ToSpawner::Spawn { worker, mark, plan, start_as, notify, listener }, descriptors);
             }
             ToKeeper::Find { worker } => {
                 if let Some(Process::Runs { pid, place: Some(place), finding, .. }) = self.book.workers.get_mut(worker)
@@ -290,6 +291,16 @@ impl Keeper {
                 self.book.swapping.remove(app);
                 app.0
             }
+            // The application's own process says which one it is: not one that is somebody else already.
+            FromSpawner::Started { worker, pid, .. } if self.book.workers.is_taken(*pid) => {
+                let worker = *worker;
+                self.spawner.tell(&ToSpawner::Gone { worker }, Vec::new());
+                self.book.workers.remove(worker);
+                let problem = "a forked worker announced another worker's process as its own";
+                let report = report(SpawnStep::Fork, problem, "see what the application does when it is forked");
+                let failed = FromSpawner::SpawnFailed { worker, report, preloader_lost: true };
+                return self.answer(worker.0, failed, Vec::new());
+            }
             FromSpawner::Started { worker, pid, place, cgroup, .. } => {
                 if let Some(process) = self.book.workers.get_mut(*worker) {
                     let cgroup = cgroup.clone().map(Cgroup::at);
@@ -304,7 +315,9 @@ impl Keeper {
                 self.book.workers.remove(*worker);
                 worker.0
             }
-            FromSpawner::Examined { worker, .. } => worker.0,
+            FromSpawner::Examined { worker, .. }
+            | FromSpawner::Preloaded { worker, .. }
+            | FromSpawner::LoadFailed { worker, .. } => worker.0,
             FromSpawner::Found { worker, .. } | FromSpawner::FindFailed { worker, .. } => {
                 if let Some(Process::Runs { finding, .. }) = self.book.workers.get_mut(*worker) {
                     *finding = false;
@@ -333,16 +346,7 @@ impl Keeper {
 
     /// Answers for a spawner that died what it had not answered.
     fn answer_for_spawner(&mut self) {
-        let report = |step| {
-            Box::new(SpawnReport {
-                root: String::new(),
-                step,
-                problem: "the spawner died while it worked on this".into(),
-                remedy: "try again: it was started anew".into(),
-                output: String::new(),
-                exit: None,
-            })
-        };
+        let report = |step| report(step, "the spawner died while it worked on this", "try again: it was started anew");
         for (app, generation) in std::mem::take(&mut self.book.inspecting) {
             let failed = FromSpawner::InspectFailed { app, generation, report: report(SpawnStep::Inspect) };
             self.answer(app.0, failed, Vec::new());
@@ -358,7 +362,8 @@ impl Keeper {
             match self.book.workers.get(worker) {
                 Some(Process::Asked) => {
                     self.book.workers.remove(worker);
-                    let failed = FromSpawner::SpawnFailed { worker, report: report(SpawnStep::Prepare) };
+                    let (report, preloader_lost) = (report(SpawnStep::Prepare), false);
+                    let failed = FromSpawner::SpawnFailed { worker, report, preloader_lost };
                     self.answer(worker.0, failed, Vec::new());
                 }
                 Some(Process::Runs { pid, place: Some(place), finding: true, .. }) => {
@@ -480,4 +485,17 @@ impl Keeper {
         }
         self.book.workers.remove_groups();
     }
+}
+
+/// What the keeper has to say of a start itself.
+fn report(step: SpawnStep, problem: &str, remedy: &str) -> Box<SpawnReport> {
+    Box::new(SpawnReport {
+        root: String::new(),
+        step,
+        problem: problem.into(),
+        remedy: remedy.into(),
+        output: String::new(),
+        exit: None,
+        setup: None,
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::cgroup::Cgroup;
 use super::marks::{self, Whose};
-use hatchery_protocol::link::{Place, WorkerNumber};
+use hatchery_protocol::link::{AppNumber, Place, StartAs, WorkerNumber};
 use hatchery_protocol::report::Exit;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -10,13 +10,22 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 
+/// What the core asked a process for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    /// Its mark, `POOL.CORE.N`.
+    pub(super) mark: String,
+    /// Sent before it is killed; 0: nothing is.
+    pub(super) dump_signal: i32,
+    pub(super) app: AppNumber,
+    pub(super) generation: u64,
+    pub(super) start_as: StartAs,
+}
+
 #[derive(Debug)]
 struct Worker {
     process: Process,
-    /// Its mark, `POOL.CORE.N`.
-    mark: String,
-    /// Sent before it is killed; 0: nothing is.
-    dump_signal: i32,
+    task: Task,
 }
 
 #[derive(Debug)]
@@ -47,18 +56,28 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub(super) fn insert(&mut self, number: WorkerNumber, mark: String, dump_signal: i32) {
-        self.table.insert(number, Worker { process: Process::Asked, mark, dump_signal });
+    pub(super) fn insert(&mut self, number: WorkerNumber, task: Task) {
+        self.table.insert(number, Worker { process: Process::Asked, task });
+    }
+
+    /// What a process was asked for, if it is still there.
+    pub(super) fn task(&self, number: WorkerNumber) -> Option<&Task> {
+        self.table.get(&number).map(|worker| &worker.task)
+    }
+
+    /// Whether a process is known by another number already.
+    pub(super) fn is_taken(&self, pid: i32) -> bool {
+        self.table.values().any(|worker| running(worker) == Some(pid))
     }
 
     pub(super) fn mark(&self, number: WorkerNumber) -> Option<&str> {
-        self.table.get(&number).map(|worker| worker.mark.as_str())
+        self.table.get(&number).map(|worker| worker.task.mark.as_str())
     }
 
     /// Tells a worker's own process to print its stacks, as far as the app's plan has a signal for it.
     pub(super) fn dump(&self, number: WorkerNumber) {
         let Some(worker) = self.table.get(&number) else { return };
-        if let (Some(pid), Ok(signal)) = (running(worker), Signal::try_from(worker.dump_signal)) {
+        if let (Some(pid), Ok(signal)) = (running(worker), Signal::try_from(worker.task.dump_signal)) {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
@@ -131,7 +150,7 @@ impl Workers {
         let mut found = false;
         for (pid, whose) in marks::whose(pool, unknown) {
             let left = match whose {
-                Whose::Worker(mark) => !self.table.values().any(|worker| worker.mark == mark),
+                Whose::Worker(mark) => !self.table.values().any(|worker| worker.task.mark == mark),
                 // A worker-to-be of a spawner that died has not executed anything yet.
                 Whose::Pool => unborn_too,
                 Whose::Nobody | Whose::Closed => false,
@@ -257,7 +276,8 @@ mod tests {
         let mut command = Command::new("sh");
         let pid = command.args(["-c", script]).process_group(0).spawn().unwrap().id().cast_signed();
         let mut workers = Workers::default();
-        workers.insert(NUMBER, "5f.1.7".into(), 0);
+        let (mark, app, start_as) = ("5f.1.7".into(), AppNumber(1), StartAs::Worker);
+        workers.insert(NUMBER, Task { mark, dump_signal: 0, app, generation: 1, start_as });
         let cgroup = Some(Cgroup::at(group.as_os_str().as_bytes().to_vec()));
         *workers.get_mut(NUMBER).unwrap() = Process::Runs { pid, place: None, cgroup, finding: false };
         (workers, pid)

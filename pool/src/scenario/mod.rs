@@ -418,7 +418,11 @@ const PLAIN: Scenario = Scenario {
 
 /// Workers with so many slots, whose connections stay parked for 1.5 s.
 const fn workers_for(sessions: u32) -> Plan {
-    Plan { concurrency: Concurrency::Limited(number(sessions)), parking: Parking::For(Duration::from_millis(1500)) }
+    Plan {
+        concurrency: Concurrency::Limited(number(sessions)),
+        parking: Parking::For(Duration::from_millis(1500)),
+        preloads: false,
+    }
 }
 
 const fn number(number: u32) -> NonZeroU32 {

@@ -36,7 +36,7 @@ impl Books {
             Effect::Inspect { app, generation } => {
                 ensure!(self.inspections.insert((*app, *generation)), "{app} is inspected twice at a time");
             }
-            Effect::Spawn { app, worker, generation } => self.spawned(*app, *worker, generation.0, now)?,
+            Effect::Spawn { app, worker, generation, from: _ } => self.spawned(*app, *worker, generation.0, now)?,
             Effect::Grant { request, session, worker, connection, path } => {
                 self.granted(*request, *session, *worker, *connection, *path, now)?;
             }

@@ -40,6 +40,9 @@ kinds!(event: Event {
     "ClientGone": Event::ClientGone { .. },
     "Inspected": Event::Inspected { .. },
     "InspectFailed": Event::InspectFailed { .. },
+    "Preloaded fit" later: Event::Preloaded { fit: true, .. },
+    "Preloaded unfit" later: Event::Preloaded { fit: false, .. },
+    "ForkFailed" later: Event::ForkFailed { .. },
     "Ready": Event::Ready { .. },
     "SpawnFailed gone": Event::SpawnFailed { gone: true, .. },
     "SpawnFailed there": Event::SpawnFailed { gone: false, .. },
@@ -101,6 +104,7 @@ kinds!(effect: Effect {
     "Record": Effect::Record(_),
     "Preload" later: Effect::Preload { .. },
     "DropPreloader" later: Effect::DropPreloader { .. },
+    "KillPreloader" later: Effect::KillPreloader { .. },
     "Swap Take": Effect::Swap { step: SwapStep::Take, .. },
     "Swap Back": Effect::Swap { step: SwapStep::Back, .. },
     "Swap Keep": Effect::Swap { step: SwapStep::Keep, .. },
@@ -188,6 +192,9 @@ kinds!(gate: Gate {
 });
 
 kinds!(notice: Notice {
+    "PreloaderReady" later: Notice::PreloaderReady { .. },
+    "PreloaderGone" later: Notice::PreloaderGone { .. },
+    "NotPreloaded" later: Notice::NotPreloaded { .. },
     "Registered": Notice::Registered { .. },
     "Forgotten": Notice::Forgotten { .. },
     "OptionsIgnored": Notice::OptionsIgnored { .. },

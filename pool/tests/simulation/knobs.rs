@@ -114,6 +114,8 @@ impl Knobs {
 
 fn settings(random: &mut Random) -> Settings {
     Settings {
+        max_preloaders: 6,
+        max_preloader_idle: Some(Duration::from_secs(300)),
         max: at_least_one(random.count(1..=6)),
         max_queue_total: random.count(4..=40),
         max_starting: at_least_one(random.count(1..=3)),
@@ -176,7 +178,7 @@ fn app(random: &mut Random, number: u64) -> AppKnobs {
     };
     AppKnobs {
         root: format!("/apps/{number}").into_bytes(),
-        plan: Plan { concurrency, parking },
+        plan: Plan { concurrency, parking, preloads: false },
         wanted,
         slowest_start: [0, 100, 800, 4000][random.number(0..=3) as usize],
         hangs: chance(random, 30),

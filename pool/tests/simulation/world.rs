@@ -167,7 +167,7 @@ impl World {
                     },
                 );
             }
-            Effect::Spawn { app, worker, generation } => {
+            Effect::Spawn { app, worker, generation, from: _ } => {
                 let broken = self.faults && self.broken.get(&(*app, *generation)) == Some(&false);
                 self.launch(*worker, self.books.apps.get(app).cloned(), broken);
             }

@@ -4,10 +4,10 @@ use hatchery_protocol::channel::Channel;
 use hatchery_protocol::client::SessionProtocol;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::link::{
-    AppNumber, FromSpawner, LaunchPlan, Limits, Listen, Place, Program, ReadyBy, ToSpawner, WorkerNumber,
+    AppNumber, FromSpawner, LaunchPlan, Limits, Listen, Place, Program, ReadyBy, StartAs, ToSpawner, WorkerNumber,
 };
 use hatchery_protocol::options::AppOptions;
-use hatchery_protocol::report::SpawnReport;
+use hatchery_protocol::report::{Setup, SpawnReport};
 use hatchery_protocol::{memfd, packet};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::ffi::OsString;
@@ -221,6 +221,7 @@ impl Keeper {
             worker: number,
             mark: hatchery_protocol::mark::worker(&self.pool, 1, number.0),
             plan: Box::new(plan.clone()),
+            start_as: StartAs::Worker,
             notify: notify.map(<[u8]>::to_vec),
             listener: listens,
         };
@@ -253,7 +254,7 @@ impl Keeper {
     pub(crate) fn spawn_fails(&mut self, plan: &LaunchPlan) -> SpawnReport {
         let worker = self.ask(plan, None);
         match self.receive().0 {
-            FromSpawner::SpawnFailed { worker: number, report } if number == worker.number => *report,
+            FromSpawner::SpawnFailed { worker: number, report, .. } if number == worker.number => *report,
             other => panic!("{other:?}"),
         }
     }
@@ -270,6 +271,8 @@ impl Keeper {
     /// A plan for this command, in the folder of all that is this keeper's.
     pub(crate) fn plan(&self, command: &[&str]) -> LaunchPlan {
         LaunchPlan {
+            documents: None,
+            setup: Setup::default(),
             root: b"/apps/test".to_vec(),
             directory: self.base.path().canonicalize().unwrap().as_os_str().as_bytes().to_vec(),
             program: Program::Command(command.iter().map(|word| word.as_bytes().to_vec()).collect()),

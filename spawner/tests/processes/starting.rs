@@ -306,7 +306,7 @@ fn a_program_that_hangs_in_its_exec_holds_up_no_other_and_is_given_up() {
     // Given up by the keeper.
     keeper.send(&ToSpawner::Gone { worker: waiting.number });
     match keeper.receive().0 {
-        FromSpawner::SpawnFailed { worker, report } if worker == waiting.number => {
+        FromSpawner::SpawnFailed { worker, report, .. } if worker == waiting.number => {
             assert!(report.problem.starts_with("the worker was given up"), "{report:?}");
         }
         other => panic!("{other:?}"),

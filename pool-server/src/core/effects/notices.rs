@@ -13,6 +13,7 @@ impl State {
     pub(super) fn note(&self, now: Time, notice: &Notice) {
         let name = |app: &AppId| self.app_name(*app);
         match notice {
+            Notice::PreloaderReady { .. } | Notice::PreloaderGone { .. } | Notice::NotPreloaded { .. } => {}
             Notice::Registered { app } => tracing::debug!(app = name(app), "registered"),
             Notice::Forgotten { app } => tracing::debug!(app = name(app), "forgotten"),
             Notice::OptionsIgnored { app } => tracing::warn!(

@@ -5,6 +5,7 @@ mod notices;
 use super::connections::Connection;
 use super::shell::{OPERATOR, Shell, State};
 use super::translate;
+use super::workers::{Order, Worker};
 use hatchery_pool::{
     Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Path, Refusal, Request,
     SessionId, StopReason, SwapStep, Time, WorkerId,
@@ -20,9 +21,9 @@ impl State {
     pub(super) fn carry_out(&mut self, shell: &Shell, now: Time, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Inspect { app, generation } => self.inspect(app, generation),
-            Effect::Spawn { app, worker, generation, from: _ } => {
+            Effect::Spawn { app, worker, generation, from } => {
                 self.watch(app);
-                return self.spawn(shell, app, worker, generation);
+                return self.spawn(shell, app, worker, generation, from);
             }
             Effect::Grant { request, session, worker, connection, path } => {
                 return self.grant(request, session, worker, connection, path);
@@ -70,7 +71,12 @@ impl State {
             }
             Effect::Ended => shell.end(),
             Effect::Swap { app, step } => self.swap(app, step),
-            Effect::Preload { .. } | Effect::DropPreloader { .. } | Effect::KillPreloader { .. } => {}
+            Effect::Preload { app, preloader, generation } => {
+                self.watch(app);
+                return self.preload(shell, app, preloader, generation);
+            }
+            Effect::DropPreloader { preloader, why } => self.drop_preloader(preloader, why),
+            Effect::KillPreloader { preloader, why } => self.kill_preloader(preloader, why),
         }
         None
     }
@@ -115,16 +121,18 @@ impl State {
     fn stop(&mut self, worker: WorkerId, why: StopReason) {
         tracing::info!(worker = worker.0, "stopping: {}", translate::stop_reason(why));
         let number = WorkerNumber(self.number(worker.0));
-        if self.workers.order(worker, why, false) {
+        let order = Order { kill: false, start_timed_out: why == StopReason::StartTimedOut };
+        if self.workers.order(worker, order) {
             self.tell_keeper(&ToKeeper::Terminate { worker: number }, &[]);
         }
     }
 
     fn kill(&mut self, worker: WorkerId, why: StopReason) {
-        let told = self.workers.get(worker).is_some_and(super::workers::Worker::is_asked_to_leave);
+        let told = self.workers.get(worker).is_some_and(Worker::is_asked_to_leave);
         tracing::warn!(worker = worker.0, "{}", translate::killing(why, told));
         let number = WorkerNumber(self.number(worker.0));
-        if self.workers.order(worker, why, true) {
+        let order = Order { kill: true, start_timed_out: why == StopReason::StartTimedOut };
+        if self.workers.order(worker, order) {
             self.tell_keeper(&ToKeeper::Kill { worker: number }, &[]);
         }
     }

@@ -29,10 +29,15 @@ fn hear(shell: &Shell, message: FromSpawner, descriptors: Vec<std::os::fd::Owned
         FromSpawner::InspectFailed { app, generation, report } => shell.inspect_failed(app, generation, *report),
         FromSpawner::Looked { app, sight } => shell.looked(app, sight.map(|sight| *sight)),
         FromSpawner::Swapped { app, report } => shell.swapped(app, report.map(|report| *report)),
-        FromSpawner::Started { worker, pid, place: _, cgroup: _, missed } => shell.worker_started(worker, pid, missed),
+        FromSpawner::Started { worker, pid, place, cgroup: _, missed } => {
+            shell.worker_started(worker, pid, place, missed);
+        }
         FromSpawner::Examined { worker, findings } => shell.worker_examined(worker, *findings),
-        FromSpawner::SpawnFailed { worker, report, preloader_lost: _ } => shell.worker_not_started(worker, *report),
-        FromSpawner::Preloaded { .. } | FromSpawner::LoadFailed { .. } => {}
+        FromSpawner::SpawnFailed { worker, report, preloader_lost } => {
+            shell.worker_not_started(worker, *report, preloader_lost);
+        }
+        FromSpawner::Preloaded { worker, unfit } => shell.preloaded(worker, unfit),
+        FromSpawner::LoadFailed { worker, report } => shell.load_failed(worker, *report),
         FromSpawner::Found { worker, place } => shell.listener_found(worker, &place, descriptors.into_iter().next()),
         FromSpawner::FindFailed { worker, report } => shell.worker_useless(worker, *report),
     }

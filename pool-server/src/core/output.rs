@@ -17,6 +17,7 @@ mod writer;
 
 pub(super) use lines::{last_of, printable};
 
+use super::workers::Role;
 use files::{LogFile, file_name};
 use hatchery_protocol::config::OutputConfig;
 use lines::{Lines, Tail, each_line};
@@ -72,6 +73,7 @@ struct Shared {
 struct Source {
     app: Arc<str>,
     pid: i32,
+    role: Role,
     stream: Stream,
 }
 
@@ -89,17 +91,22 @@ impl Stream {
         }
     }
 
-    fn in_files(self) -> &'static str {
-        match self {
-            Self::Out => "out",
-            Self::Err => "err",
+    /// One word: what reads a file has as many columns whoever printed.
+    fn in_files(self, role: Role) -> &'static str {
+        match (self, role) {
+            (Self::Out, Role::Worker) => "out",
+            (Self::Err, Role::Worker) => "err",
+            (Self::Out, Role::Preloader) => "preloader-out",
+            (Self::Err, Role::Preloader) => "preloader-err",
         }
     }
 }
 
 fn log_line(source: &Source, line: &[u8]) {
     let (pid, stream) = (source.pid, source.stream.in_the_log());
-    tracing::info!(target: "app", app = %source.app, pid, stream, "{}", printable(&String::from_utf8_lossy(line)));
+    let process = (source.role == Role::Preloader).then_some("preloader");
+    let line = printable(&String::from_utf8_lossy(line));
+    tracing::info!(target: "app", app = %source.app, pid, process, stream, "{line}");
 }
 
 impl Outputs {
@@ -121,14 +128,15 @@ impl Outputs {
         self.files.is_some()
     }
 
-    /// The output of a new worker of `app`, for the log called that, for its file called `name`.
+    /// The output of a new process of `app`, for the log called that, for its file called `name`.
     ///
     /// # Errors
     /// When the streams can't be registered with the runtime.
-    pub(super) fn of_worker(
+    pub(super) fn of_process(
         &mut self,
         app: &str,
         name: &str,
+        role: Role,
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> std::io::Result<Rc<Output>> {
@@ -138,6 +146,7 @@ impl Outputs {
         ];
         Ok(Rc::new(Output {
             app: app.into(),
+            role,
             file: self.files.as_mut().map(|files| files.of_app(name)),
             shared: Rc::clone(&self.shared),
             streams: RefCell::new(streams.into()),
@@ -191,10 +200,11 @@ impl Files {
     }
 }
 
-/// The output of one worker: both its streams.
+/// The output of one process: both its streams.
 #[derive(Debug)]
 pub(super) struct Output {
     app: Arc<str>,
+    role: Role,
     file: Option<Arc<AppFile>>,
     shared: Rc<Shared>,
     /// What is not read yet: until the process has a number, its output waits in the pipes.
@@ -211,7 +221,7 @@ impl Output {
     pub(super) fn read_from(self: &Rc<Self>, pid: i32) {
         for (stream, receiver) in self.streams.take() {
             self.shared.open.set(self.shared.open.get() + 1);
-            let source = Source { app: Arc::clone(&self.app), pid, stream };
+            let source = Source { app: Arc::clone(&self.app), pid, role: self.role, stream };
             tokio::task::spawn_local(Rc::clone(self).read(source, receiver));
         }
     }

@@ -42,9 +42,16 @@ pub(super) async fn probe(shell: Shell, worker: WorkerId, protocol: SessionProto
             };
             match answered {
                 Ok(Answer::Sound(_)) => return shell.worker_ready(worker),
-                Ok(Answer::Nonsense(what)) => {
-                    let problem = format!("it answered the readiness question with something that is not {what}");
-                    let remedy = "set `protocol` in its hatchery.toml to what it speaks (http, fastcgi, session)";
+                Ok(Answer::Nonsense { wanted, came }) => {
+                    let problem = format!(
+                        "it answered the readiness question with something that is not {wanted}: it begins with \
+                         \"{came}\""
+                    );
+                    let remedy = if came.starts_with("HTTP/") {
+                        "Set protocol = \"http\" in its hatchery.toml: that is what it speaks."
+                    } else {
+                        "Set `protocol` in its hatchery.toml to what it speaks (http, fastcgi, session)."
+                    };
                     return shell.worker_answers_nonsense(worker, problem, remedy);
                 }
                 // It closed without a word: a server that is just starting may do so.

@@ -1,7 +1,9 @@
 //! The pool's words from and to the protocol's. The two crates do not know each other; only this file knows both.
 
 use hatchery_pool as pool;
-use hatchery_pool::{Beyond, Concurrency, Disabling, Failure, Gate, Invalid, Parking, StopReason, Time, Wanted};
+use hatchery_pool::{
+    Beyond, Concurrency, Disabling, DropReason, Failure, Gate, Invalid, Parking, StopReason, Time, Wanted,
+};
 use hatchery_protocol::client::{Ended, How, RestartMode, SessionProtocol};
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::keys::Who;
@@ -300,6 +302,32 @@ pub(super) fn stop_reason(why: StopReason) -> &'static str {
         StopReason::AppStopped => "the application was stopped",
         StopReason::AppRemoved => "the application was removed",
         StopReason::PoolEnding => "the pool ends",
+    }
+}
+
+/// Why a preloader leaves.
+pub(super) fn drop_reason(why: DropReason) -> &'static str {
+    match why {
+        DropReason::Unused => "no worker was forked from it for max_preloader_idle",
+        DropReason::Evicted => "another application's preloader needs its place (max_preloaders)",
+        DropReason::OldGeneration => "its application is another generation now",
+        DropReason::StartTimedOut => "it did not load its application within start_timeout",
+        DropReason::Unfit => "its application must not be forked",
+        DropReason::Useless => "no worker could be forked from it",
+        DropReason::AppStopped => "its application was stopped, removed or disabled",
+        DropReason::StopTimedOut => "it did not leave within stop_timeout after TERM",
+        DropReason::PoolEnding => "the pool ends",
+    }
+}
+
+/// Why a preloader is killed. `told`: it got TERM before, for this reason.
+pub(super) fn killing_preloader(why: DropReason, told: bool) -> String {
+    let late = drop_reason(DropReason::StopTimedOut);
+    match (told, why) {
+        (true, why) if why != DropReason::StopTimedOut => {
+            format!("killed: {late}; it was to leave: {}", drop_reason(why))
+        }
+        (_, why) => format!("killed: {}", drop_reason(why)),
     }
 }
 

@@ -1,28 +1,34 @@
-//! A worker process as the core sees it: from `Spawn` to `Exited`.
+//! A process of an app as the core sees it, from `Spawn` to `Exited`: a worker, or a preloader, which is started, told
+//! to leave and missed in the same way.
 
 mod ends;
+mod loading;
 mod looks;
 mod memory;
 pub(super) mod records;
+mod reports;
+mod starting;
+mod words;
 
 pub(super) use memory::resident;
 
-use super::address::{Address, private_listener};
+use super::address::Address;
 use super::output::Output;
 use super::ready::{self, NotifySocket};
 use super::shell::{Shell, State};
-use hatchery_pool::{AppId, Event, Generation, SessionId, StopReason, WorkerId};
-use hatchery_protocol::link::{Findings, LaunchPlan, Listen, Place, ReadyBy, ToKeeper, WorkerNumber};
+use hatchery_pool::{AppId, Event, SessionId, WorkerId};
+use hatchery_protocol::link::{Findings, LaunchPlan, Listen, Place, ReadyBy, StartAs, ToKeeper, WorkerNumber};
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
+use reports::Cause;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, open};
-use rustix::pipe::{PipeFlags, pipe_with};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 /// How long a report waits for the last output of a worker that has exited.
@@ -48,10 +54,19 @@ pub(super) struct WorkersError {
     error: rustix::io::Errno,
 }
 
+/// What a process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Worker,
+    /// It has the app loaded, and workers are forked from it. It has no listener, and nobody asks whether it is ready.
+    Preloader,
+}
+
 pub(super) struct Worker {
     /// 0 until it has one.
     pub(super) pid: i32,
     pub(super) app: AppId,
+    start_as: StartAs,
     pub(super) plan: Rc<LaunchPlan>,
     /// `None` until the listener that it makes itself was found.
     pub(super) address: Option<Address>,
@@ -59,8 +74,16 @@ pub(super) struct Worker {
     notify: Option<NotifySocket>,
     readiness: Option<AbortHandle>,
     stage: Stage,
-    /// What it was told, and why; sent again should its process only appear now.
-    order: Option<(StopReason, bool)>,
+    /// Where the spawner said that it will listen.
+    place: Option<Place>,
+    /// What it was told; sent again should its process only appear now.
+    order: Option<Order>,
+    /// What its loader said of why the app can't be started.
+    cause: Option<Cause>,
+    /// What its loader said of why nothing can be forked from it.
+    unfit: Option<String>,
+    /// Its loader said something.
+    heard: Rc<Notify>,
     ping: Option<AbortHandle>,
     /// What an examination found last.
     findings: Findings,
@@ -78,6 +101,15 @@ enum Stage {
     Ready,
     /// The pool knows that it can't become ready.
     Failed,
+}
+
+/// That a process shall leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// KILL; else TERM.
+    pub(super) kill: bool,
+    /// It took too long to start: that is the failure of its start, and not the pool's wish.
+    pub(super) start_timed_out: bool,
 }
 
 impl Workers {
@@ -101,7 +133,7 @@ impl Workers {
         self.table.get(&worker)
     }
 
-    /// Whether an app has processes, or will have.
+    /// Whether an app has processes, preloaders too, or will have.
     pub(super) fn any_of(&self, app: AppId) -> bool {
         self.table.values().any(|worker| worker.app == app)
     }
@@ -111,10 +143,10 @@ impl Workers {
         self.table.iter().find(|(_, worker)| pid != 0 && worker.pid == pid).map(|(id, _)| *id)
     }
 
-    /// Notes that a worker was told to leave. True: it has a process that can be told now.
-    pub(super) fn order(&mut self, worker: WorkerId, why: StopReason, kill: bool) -> bool {
+    /// Notes that a process was told to leave. True: there is one that can be told now.
+    pub(super) fn order(&mut self, worker: WorkerId, order: Order) -> bool {
         let Some(worker) = self.table.get_mut(&worker) else { return false };
-        worker.order = Some((why, kill));
+        worker.order = Some(order);
         worker.pid != 0
     }
 
@@ -129,114 +161,20 @@ impl Workers {
 }
 
 impl Worker {
-    /// Whether it was told to leave in peace.
-    pub(super) fn is_asked_to_leave(&self) -> bool {
-        self.order.is_some_and(|(_, kill)| !kill)
+    pub(super) fn role(&self) -> Role {
+        match self.start_as {
+            StartAs::Preloader => Role::Preloader,
+            StartAs::Worker | StartAs::ForkOf(_) => Role::Worker,
+        }
     }
 
-    fn report(&self, step: SpawnStep, problem: String, remedy: &str) -> SpawnReport {
-        SpawnReport {
-            root: String::from_utf8_lossy(&self.plan.root).into_owned(),
-            step,
-            problem,
-            remedy: remedy.into(),
-            output: self.output.last(),
-            exit: None,
-            setup: None,
-        }
+    /// Whether it was told to leave in peace.
+    pub(super) fn is_asked_to_leave(&self) -> bool {
+        self.order.is_some_and(|order| !order.kill)
     }
 }
 
 impl State {
-    /// Makes what a worker inherits, and asks for it. What fails is the failure of the start.
-    pub(super) fn spawn(
-        &mut self,
-        shell: &Shell,
-        app: AppId,
-        worker: WorkerId,
-        generation: Generation,
-    ) -> Option<Event> {
-        let known = self.apps.get(&app)?;
-        let (name, plan) = (known.name.clone(), Rc::clone(known.plans.get(&generation)?));
-        match self.prepare(shell, app, worker, generation, &name, &plan) {
-            Ok(()) => None,
-            Err(error) => {
-                let report = self.keep_report(SpawnReport {
-                    root: String::from_utf8_lossy(&plan.root).into_owned(),
-                    step: SpawnStep::Prepare,
-                    problem: format!("sockets and pipes for a worker could not be made: {error}"),
-                    remedy: "raise the pool's limit of open files, or lower max".into(),
-                    output: String::new(),
-                    exit: None,
-                    setup: None,
-                });
-                Some(Event::SpawnFailed { worker, report, gone: true })
-            }
-        }
-    }
-
-    fn prepare(
-        &mut self,
-        shell: &Shell,
-        app: AppId,
-        worker: WorkerId,
-        generation: Generation,
-        name: &str,
-        plan: &Rc<LaunchPlan>,
-    ) -> std::io::Result<()> {
-        let (listener, address) = match plan.listen {
-            Listen::Fd | Listen::Stdin => {
-                let (listener, address) = private_listener(self.workers.sockets.as_fd())?;
-                (Some(listener), Some(address))
-            }
-            Listen::Port | Listen::Socket => (None, None),
-        };
-        let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let file = if self.outputs.are_files() { self.short_name(&plan.root) } else { String::new() };
-        let output = self.outputs.of_worker(name, &file, stdout, stderr)?;
-        let notify = match plan.ready {
-            ReadyBy::Notify => Some(NotifySocket::bind(&self.workers.notify)?),
-            ReadyBy::Probe => None,
-        };
-        let message = ToKeeper::Spawn {
-            worker: WorkerNumber(self.number(worker.0)),
-            app: hatchery_protocol::link::AppNumber(self.number(app.0)),
-            generation: generation.0,
-            start_as: hatchery_protocol::link::StartAs::Worker,
-            notify: notify.as_ref().map(|socket| socket.path().as_os_str().as_bytes().to_vec()),
-            listener: listener.is_some(),
-        };
-        let given = [Some(stdout_write.as_fd()), Some(stderr_write.as_fd()), listener.as_ref().map(AsFd::as_fd)];
-        let given: Vec<_> = given.into_iter().flatten().collect();
-        self.tell_keeper(&message, &given);
-        let mut process = Worker {
-            pid: 0,
-            app,
-            plan: Rc::clone(plan),
-            address,
-            output,
-            notify,
-            readiness: None,
-            stage: Stage::Starting,
-            order: None,
-            ping: None,
-            findings: Findings::default(),
-            memory: None,
-            out_of_memory: false,
-            said: VecDeque::new(),
-        };
-        if let Some(socket) = &process.notify {
-            let mark = format!("{}.{}", self.workers.mark, worker.0);
-            let user = plan.identity.as_ref().map(|identity| identity.uid);
-            let waiting = ready::notified(shell.clone(), worker, socket.socket(), mark, user);
-            let waiting = tokio::task::spawn_local(waiting);
-            process.readiness = Some(waiting.abort_handle());
-        }
-        self.workers.table.insert(worker, process);
-        Ok(())
-    }
-
     fn worker_mut(&mut self, number: WorkerNumber) -> Option<(WorkerId, &mut Worker)> {
         let id = WorkerId(number.0 & u64::from(u32::MAX));
         self.workers.table.get_mut(&id).map(|worker| (id, worker))
@@ -244,14 +182,16 @@ impl State {
 }
 
 impl Shell {
-    pub(super) fn worker_started(&self, number: WorkerNumber, pid: i32, missed: Vec<String>) {
+    pub(super) fn worker_started(&self, number: WorkerNumber, pid: i32, place: Option<Place>, missed: Vec<String>) {
         let mut state = self.state();
         let Some((id, worker)) = state.worker_mut(number) else { return };
         worker.pid = pid;
+        worker.place = place;
         worker.output.read_from(pid);
         let message = match (worker.order, worker.plan.ready, worker.plan.listen) {
-            (Some((_, true)), ..) => Some(ToKeeper::Kill { worker: number }),
-            (Some((_, false)), ..) => Some(ToKeeper::Terminate { worker: number }),
+            (Some(Order { kill: true, .. }), ..) => Some(ToKeeper::Kill { worker: number }),
+            (Some(Order { kill: false, .. }), ..) => Some(ToKeeper::Terminate { worker: number }),
+            _ if worker.role() == Role::Preloader => None,
             (None, ReadyBy::Notify, _) => None,
             (None, ReadyBy::Probe, Listen::Port | Listen::Socket) => Some(ToKeeper::Find { worker: number }),
             (None, ReadyBy::Probe, Listen::Fd | Listen::Stdin) => {
@@ -320,11 +260,9 @@ impl Shell {
         let failed = {
             let mut state = self.state();
             let Some((id, worker)) = state.worker_mut(number) else { return };
-            let output = worker.output.last();
             worker.stage = Stage::Failed;
-            let root = String::from_utf8_lossy(&worker.plan.root).into_owned();
-            let report = state.keep_report(SpawnReport { output, root, ..report });
-            (id, report)
+            let report = worker.completed(report);
+            (id, state.keep_report(report))
         };
         self.tell(Event::SpawnFailed { worker: failed.0, report: failed.1, gone: false });
     }
@@ -334,7 +272,7 @@ impl Shell {
         let (number, report) = {
             let state = self.state();
             let Some(worker) = state.workers.get(id) else { return };
-            (WorkerNumber(state.number(id.0)), worker.report(SpawnStep::Ready, problem, remedy))
+            (WorkerNumber(state.number(id.0)), worker.report(SpawnStep::Ready, Cause::new(problem, remedy)))
         };
         self.worker_useless(number, report);
     }

@@ -2,7 +2,9 @@
 
 use crate::core::shell::State;
 use crate::core::translate;
-use hatchery_pool::{AppId, Exit, Notice, ReportId, RestartMode, StopReason, Time, WorkerId};
+use hatchery_pool::{AppId, Exit, NotPreloaded, Notice, ReportId, RestartMode, StopReason, Time, WorkerId};
+use hatchery_protocol::config::LogFormat;
+use hatchery_protocol::report::SpawnReport;
 
 impl State {
     /// What a report says in one sentence, and what to do.
@@ -13,7 +15,9 @@ impl State {
     pub(super) fn note(&self, now: Time, notice: &Notice) {
         let name = |app: &AppId| self.app_name(*app);
         match notice {
-            Notice::PreloaderReady { .. } | Notice::PreloaderGone { .. } | Notice::NotPreloaded { .. } => {}
+            Notice::PreloaderReady { .. } | Notice::PreloaderGone { .. } | Notice::NotPreloaded { .. } => {
+                self.note_preloading(notice);
+            }
             Notice::Registered { app } => tracing::debug!(app = name(app), "registered"),
             Notice::Forgotten { app } => tracing::debug!(app = name(app), "forgotten"),
             Notice::OptionsIgnored { app } => tracing::warn!(
@@ -25,10 +29,7 @@ impl State {
                 tracing::info!(worker = worker.0, pid, "ready after {after:.0} ms");
             }
             Notice::WorkerGone { worker, exit, why } => gone(*worker, *exit, *why),
-            Notice::SpawnFailed { app, worker: _, report } => match self.report(*report) {
-                Some(report) => tracing::error!(app = name(app), "{report}"),
-                None => tracing::error!(app = name(app), "a worker could not be started"),
-            },
+            Notice::SpawnFailed { app, worker: _, report } => self.note_failed_start(*app, *report),
             Notice::MinAboveMax { apps, min_total, max } => tracing::warn!(
                 "the workers kept at least are {min_total} ({}), and the pool's max is {max}: raise max or lower min",
                 self.listed(apps)
@@ -107,6 +108,64 @@ impl State {
                 );
             }
         }
+    }
+
+    /// The report as text; where the log is for machines, by its parts too.
+    fn note_failed_start(&self, app: AppId, report: ReportId) {
+        let app = self.app_name(app);
+        let Some(report) = self.report(report) else { return tracing::error!(app, "a worker could not be started") };
+        if self.config.log.format == LogFormat::Text {
+            return tracing::error!(app, "{report}");
+        }
+        let SpawnReport { root, problem, remedy, .. } = &*report;
+        let (step, exit) = (report.step.to_string(), report.exit.map(|exit| exit.to_string()));
+        tracing::error!(event = "spawn_failed", app, root, step, problem, remedy, exit, "{report}");
+    }
+
+    fn note_preloading(&self, notice: &Notice) {
+        match notice {
+            Notice::PreloaderReady { preloader, after } => {
+                let ((app, pid), after) = (self.app_and_pid(*preloader), after.as_secs_f64() * 1000.0);
+                tracing::info!(
+                    app,
+                    preloader = preloader.0,
+                    pid,
+                    "loaded after {after:.0} ms: workers are forked from it"
+                );
+            }
+            Notice::PreloaderGone { preloader, exit, why } => {
+                let ((app, pid), exit) = (self.app_and_pid(*preloader), translate::exit_text(*exit));
+                match why {
+                    Some(why) => {
+                        let why = translate::drop_reason(*why);
+                        tracing::info!(app, preloader = preloader.0, pid, "the preloader is gone with {exit}: {why}");
+                    }
+                    None => tracing::warn!(
+                        app,
+                        preloader = preloader.0,
+                        pid,
+                        "the preloader died with {exit}; its workers live on, and another is started when one is needed"
+                    ),
+                }
+            }
+            Notice::NotPreloaded { app, generation, why } => {
+                let because = match why {
+                    NotPreloaded::Unfit => match self.unfit(*app) {
+                        Some(why) => format!("it can't be preloaded: {why}"),
+                        None => "its loader says that it can't be preloaded".to_owned(),
+                    },
+                    NotPreloaded::ForksFail => "no worker could be forked, of two preloaders".to_owned(),
+                };
+                let app = self.app_name(*app);
+                tracing::warn!(app, generation = generation.0, "{because}; its workers are started one by one");
+            }
+            _ => {}
+        }
+    }
+
+    /// What is known of a process, for the log.
+    pub(in crate::core) fn app_and_pid(&self, worker: WorkerId) -> (Option<String>, i32) {
+        (self.app_of(worker), self.pid(worker))
     }
 
     fn pid(&self, worker: WorkerId) -> i32 {

@@ -112,9 +112,9 @@ impl Writer {
 }
 
 impl Batch {
-    /// `TIME PID out|err TEXT`, a line each.
+    /// `TIME PID out|err TEXT`, a line each; what a preloader prints is `preloader-out` or `preloader-err`.
     fn text(&self) -> Vec<u8> {
-        let head = format!("{} {} {} ", utc(self.at), self.source.pid, self.source.stream.in_files());
+        let head = format!("{} {} {} ", utc(self.at), self.source.pid, self.source.stream.in_files(self.source.role));
         let mut text = String::with_capacity(self.lines.len() + head.len());
         for line in self.each() {
             text.push_str(&head);
@@ -157,7 +157,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Stream;
+    use super::super::{Role, Stream};
     use super::*;
     use std::fs::File;
     use std::time::Duration;
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn source() -> Source {
-        Source { app: "shop".into(), pid: 7, stream: Stream::Out }
+        Source { app: "shop".into(), pid: 7, role: Role::Worker, stream: Stream::Out }
     }
 
     #[test]
@@ -195,6 +195,12 @@ mod tests {
         let text = std::fs::read_to_string(folder.path().join("shop.log")).unwrap();
         let lines: Vec<&str> = text.lines().map(|line| line.split_once('Z').unwrap().1).collect();
         assert_eq!(lines, [" 7 out one", " 7 out ", " 7 out two \\u{1b}[31m"]);
+
+        let preloader = Source { role: Role::Preloader, stream: Stream::Err, ..source() };
+        writer.write(&file, &preloader, b"three\n".into()).await.unwrap();
+        writer.flushed().await;
+        let text = std::fs::read_to_string(folder.path().join("shop.log")).unwrap();
+        assert!(text.ends_with("Z 7 preloader-err three\n"), "{text}");
     }
 
     #[tokio::test]

@@ -32,8 +32,8 @@ pub(crate) enum Answer {
     Sound(Option<u16>),
     /// It closed without a word.
     Nothing,
-    /// What it should have been, and what came.
-    Nonsense(String),
+    /// What it should have been, and how it begins instead.
+    Nonsense { wanted: &'static str, came: String },
 }
 
 impl Question {
@@ -61,15 +61,12 @@ impl Question {
     }
 
     fn judge(&self, answer: &[u8]) -> Answer {
-        let (beginning, name): (&[u8], _) = match self {
+        let (beginning, wanted): (&[u8], _) = match self {
             Self::Options | Self::Get(_) => (b"HTTP/", "HTTP"),
             Self::Fastcgi => (&[1, 10], "FastCGI"),
             Self::Session => (b"HTTP/", "a session"),
         };
-        let nonsense = || {
-            let came = printable(&String::from_utf8_lossy(answer));
-            Answer::Nonsense(format!("{name}: it begins with \"{came}\""))
-        };
+        let nonsense = || Answer::Nonsense { wanted, came: printable(&String::from_utf8_lossy(answer)) };
         match self {
             _ if answer.is_empty() => Answer::Nothing,
             _ if !answer.starts_with(beginning) => nonsense(),
@@ -128,15 +125,16 @@ mod tests {
     #[test]
     fn an_answer_is_judged_by_its_beginning() {
         let get = Question::Get("/health".into());
+        let nonsense = |wanted, came: &str| Answer::Nonsense { wanted, came: came.into() };
         for (question, answer, judged) in [
             (&get, "HTTP/1.1 200 OK\r\n", Answer::Sound(Some(200))),
             (&get, "HTTP/1.0 503 No\r\n", Answer::Sound(Some(503))),
             (&get, "", Answer::Nothing),
-            (&get, "HTTP/1.1", Answer::Nonsense("HTTP: it begins with \"HTTP/1.1\"".into())),
-            (&get, "HTTP/1.1 abc", Answer::Nonsense("HTTP: it begins with \"HTTP/1.1 abc\"".into())),
+            (&get, "HTTP/1.1", nonsense("HTTP", "HTTP/1.1")),
+            (&get, "HTTP/1.1 abc", nonsense("HTTP", "HTTP/1.1 abc")),
             (&Question::Options, "HTTP/1.1 404", Answer::Sound(None)),
             (&Question::Fastcgi, "\x01\x0a\x00", Answer::Sound(None)),
-            (&Question::Session, "nonsense", Answer::Nonsense("a session: it begins with \"nonsense\"".into())),
+            (&Question::Session, "nonsense", nonsense("a session", "nonsense")),
         ] {
             assert_eq!(question.judge(answer.as_bytes()), judged, "{question:?}: {answer:?}");
         }

@@ -41,7 +41,7 @@ async fn is_answered(connected: Result<OwnedFd, ConnectFailure>, question: Optio
     let Some(question) = question else { return true };
     match ask(socket, &question).await {
         Ok(Answer::Sound(status)) => status.is_none_or(|status| status < 500),
-        Ok(Answer::Nothing | Answer::Nonsense(_)) | Err(_) => false,
+        Ok(Answer::Nothing | Answer::Nonsense { .. }) | Err(_) => false,
     }
 }
 

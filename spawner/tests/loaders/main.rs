@@ -3,5 +3,9 @@
 mod harness;
 mod node;
 mod python;
+mod python_asgi;
+mod python_fork;
+mod python_start;
+mod python_wsgi;
 mod ruby;
 mod session;

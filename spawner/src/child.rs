@@ -19,6 +19,15 @@ pub(crate) enum Image {
     Open(OwnedFd),
 }
 
+/// What a loader gets beside what every worker has.
+#[derive(Debug)]
+pub(crate) struct LoaderEnds {
+    /// Its own text, to read.
+    pub(crate) text: OwnedFd,
+    /// Its end of control.
+    pub(crate) control: OwnedFd,
+}
+
 /// A worker's process before it is one.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -28,8 +37,10 @@ pub(crate) struct Prepared {
     pub(crate) stdin: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
-    /// For descriptor 3.
+    /// For descriptor 3: in a preloader something that keeps it free, since there the listeners of forked workers go.
     pub(crate) listener: Option<OwnedFd>,
+    /// For descriptors 4 and 5, where one of our loaders is what is started.
+    pub(crate) loader: Option<LoaderEnds>,
     /// `no_new_privs` last.
     pub(crate) limits: Vec<Limit>,
     pub(crate) group: Option<Group>,
@@ -183,27 +194,31 @@ fn default_signals() {
 }
 
 /// Where the executable is, if it is open already.
-const IMAGE: RawFd = 5;
+const IMAGE: RawFd = 7;
 /// Where the control group's list of processes is, if there is one.
-pub(crate) const GROUP: RawFd = 6;
+pub(crate) const GROUP: RawFd = 8;
 
 /// Puts each descriptor at its number and closes all others for good, so that a program that takes long to load
 /// holds nothing of the spawner's. Answers with the new number of our end of the words' channel.
 ///
 /// First everything goes above the numbers in use here, or one `dup2` could destroy the source of the next.
 fn place_descriptors(prepared: &mut Prepared) -> Result<RawFd, c_int> {
-    const WORDS: RawFd = 4;
+    const WORDS: RawFd = 6;
     let stdin = above(prepared.stdin.as_raw_fd())?;
     let stdout = above(prepared.stdout.as_raw_fd())?;
     let stderr = above(prepared.stderr.as_raw_fd())?;
     let listener = prepared.listener.as_ref().map(|listener| above(listener.as_raw_fd())).transpose()?;
+    let loader = prepared.loader.as_ref();
+    let text = loader.map(|loader| above(loader.text.as_raw_fd())).transpose()?;
+    let control = loader.map(|loader| above(loader.control.as_raw_fd())).transpose()?;
     let words = above(prepared.words.as_raw_fd())?;
     let image = match &prepared.image {
         Image::Open(image) => Some(above(image.as_raw_fd())?),
         Image::Paths(_) => None,
     };
     let group = prepared.group.as_ref().map(|group| above(group.processes.as_raw_fd())).transpose()?;
-    for (from, to) in [(Some(stdin), 0), (Some(stdout), 1), (Some(stderr), 2), (listener, 3)] {
+    let inherited = [(Some(stdin), 0), (Some(stdout), 1), (Some(stderr), 2), (listener, 3), (text, 4), (control, 5)];
+    for (from, to) in inherited {
         put(from, to, 0)?;
         if from.is_some() {
             // Programs expect to wait in `accept` and `write`.

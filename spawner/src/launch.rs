@@ -1,16 +1,20 @@
 //! One start: from a plan to `Started` or `SpawnFailed`.
 
 use crate::cgroup::{Applied, Made};
-use crate::child::{self, Image, Pointers, Prepared};
+use crate::child::{self, Image, LoaderEnds, Pointers, Prepared};
+use crate::command::{candidates, filled, levels, string};
 use crate::confine::{Group, Ids};
 use crate::environment::{self, Environment};
+use crate::forks::ForkError;
 use crate::limits::{self, Said};
+use crate::loaders;
 use crate::place::PlaceError;
 use crate::startup::Basis;
 use crate::word::{Failure, WORD, Word};
 use hatchery_protocol::channel::ReceiveError;
-use hatchery_protocol::link::{Identity, LaunchPlan, Listen, Place, Program, WorkerNumber};
+use hatchery_protocol::link::{Identity, LaunchPlan, Listen, Loader, Place, Program, WorkerNumber};
 use hatchery_protocol::packet;
+use hatchery_protocol::report::Setup;
 use rustix::fs::{Gid, Uid};
 use rustix::net::RecvFlags;
 use std::collections::BTreeMap;
@@ -25,7 +29,7 @@ use std::time::{Duration, Instant};
 const UMASK: u32 = 0o022;
 
 /// No program takes longer to be executed, whatever the plan says of its start.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What the keeper sent along.
 #[derive(Debug)]
@@ -35,6 +39,17 @@ pub(crate) struct Given {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) listener: Option<OwnedFd>,
+}
+
+/// As what a program is executed.
+#[derive(Debug)]
+pub(crate) enum Executed {
+    /// A program of the app's own.
+    App,
+    /// One of our loaders, which reads this text and serves the app.
+    Loader(OwnedFd),
+    /// One of our loaders, for workers to fork from.
+    Preloader(OwnedFd),
 }
 
 /// Why there is no worker.
@@ -66,6 +81,10 @@ pub(crate) enum LaunchError {
     TooMany,
     #[error("the worker was given up before its program was executed")]
     GivenUp,
+    #[error("workers of this application can't be forked")]
+    NotForked,
+    #[error("{0}")]
+    Fork(#[from] ForkError),
 }
 
 /// What reports tell of a start.
@@ -78,6 +97,10 @@ pub(crate) struct Story {
     pub(crate) path: Vec<u8>,
     /// Whom it runs as, if not as the pool.
     pub(crate) user: Option<String>,
+    /// Which of our loaders runs it.
+    pub(crate) loader: Option<Loader>,
+    /// What it was to be.
+    pub(crate) setup: Setup,
     /// What its process applies to itself.
     pub(crate) limits: Vec<Said>,
     /// What its control group is to apply.
@@ -95,6 +118,10 @@ pub(crate) struct Launch {
     pub(crate) group: Option<PathBuf>,
     /// One sentence for each limit that is not applied.
     pub(crate) missed: Vec<String>,
+    /// It loads an app for workers to be forked from.
+    pub(crate) preloads: bool,
+    /// Our end of the channel to its loader.
+    pub(crate) control: Option<OwnedFd>,
     words: OwnedFd,
     pid: Option<i32>,
     failure: Option<Failure>,
@@ -117,6 +144,11 @@ impl Story {
             levels: Vec::new(),
             path: Vec::new(),
             user: plan.identity.as_ref().map(|identity| identity.name.clone()),
+            loader: match &plan.program {
+                Program::Loader(loading) => Some(loading.loader),
+                Program::Command(_) | Program::DemoApp => None,
+            },
+            setup: plan.setup.clone(),
             limits: Vec::new(),
             group_limits: Vec::new(),
         }
@@ -136,7 +168,7 @@ pub(crate) fn begin(
     inherited: &BTreeMap<Vec<u8>, Vec<u8>>,
     worker: WorkerNumber,
     plan: &LaunchPlan,
-    given: Given,
+    (executed, given): (Executed, Given),
     place: Option<Place>,
     applied: Applied,
 ) -> Result<Launch, Box<Failed>> {
@@ -145,8 +177,10 @@ pub(crate) fn begin(
     let missed = applied.missed.iter().map(|(said, why)| said.missed(why)).collect();
     let group = applied.made.as_ref().map(|made| made.path.clone());
     story.group_limits = applied.kept;
-    match prepare(basis, inherited, plan, given, place.as_ref(), applied.made, &mut story) {
-        Ok((mut prepared, words)) => match child::start(&mut prepared) {
+    let preloads = matches!(executed, Executed::Preloader(_));
+    let plan_and_place = (plan, place.as_ref());
+    match prepare(basis, inherited, plan_and_place, executed, given, applied.made, &mut story) {
+        Ok((mut prepared, Ends { words, control })) => match child::start(&mut prepared) {
             Ok(_) => Ok(Launch {
                 worker,
                 place,
@@ -155,6 +189,8 @@ pub(crate) fn begin(
                 story,
                 group,
                 missed,
+                preloads,
+                control,
                 words,
                 pid: None,
                 failure: None,
@@ -165,16 +201,23 @@ pub(crate) fn begin(
     }
 }
 
+/// Our ends of the channels to a new process.
+struct Ends {
+    words: OwnedFd,
+    control: Option<OwnedFd>,
+}
+
 fn prepare(
     basis: &Basis,
     inherited: &BTreeMap<Vec<u8>, Vec<u8>>,
-    plan: &LaunchPlan,
+    (plan, place): (&LaunchPlan, Option<&Place>),
+    executed: Executed,
     given: Given,
-    place: Option<&Place>,
     made: Option<Made>,
     story: &mut Story,
-) -> Result<(Prepared, OwnedFd), LaunchError> {
-    let inherits = matches!(plan.listen, Listen::Fd | Listen::Stdin);
+) -> Result<(Prepared, Ends), LaunchError> {
+    let preload = matches!(executed, Executed::Preloader(_));
+    let inherits = matches!(plan.listen, Listen::Fd | Listen::Stdin) && !preload;
     if inherits != given.listener.is_some() {
         return Err(LaunchError::Listener);
     }
@@ -190,13 +233,10 @@ fn prepare(
             (Image::Open(executable.try_clone()?), vec![c"hatchery".to_owned(), c"demo-app".to_owned()])
         }
         Program::Command(command) => {
-            let command: Vec<_> = command.iter().map(|argument| filled(argument, place)).collect();
-            let program = command.first().filter(|program| !program.is_empty()).ok_or(LaunchError::NoProgram)?;
-            story.candidates = candidates(program, &path)?;
-            let arguments = command.into_iter().map(string).collect::<Result<_, _>>()?;
-            (Image::Paths(story.candidates.clone()), arguments)
+            let command = command.iter().map(|argument| filled(argument, place)).collect();
+            on_path(command, &path, story)?
         }
-        Program::Loader(_) => return Err(LaunchError::NoProgram),
+        Program::Loader(loading) => on_path(loaders::arguments(loading, plan.concurrency, preload), &path, story)?,
     };
     story.path = path;
     story.levels = levels(&plan.directory)?;
@@ -208,13 +248,21 @@ fn prepare(
         give(&given.stderr, identity)?;
     }
     let (words, theirs) = packet::pair().map_err(io::Error::from)?;
+    let (loader, control) = match executed {
+        Executed::App => (None, None),
+        Executed::Loader(text) | Executed::Preloader(text) => {
+            let (ours, control) = packet::pair().map_err(io::Error::from)?;
+            (Some(LoaderEnds { text, control }), Some(ours))
+        }
+    };
     let prepared = Prepared {
         keeper: basis.keeper,
         words: theirs,
         stdin,
         stdout: given.stdout,
         stderr: given.stderr,
-        listener,
+        listener: if preload { Some(File::open("/dev/null")?.into()) } else { listener },
+        loader,
         limits,
         group: made.map(|made| Group { processes: made.processes, required: group_required }),
         umask: plan.limits.umask.unwrap_or(UMASK),
@@ -225,7 +273,15 @@ fn prepare(
         environment: Pointers::new(entries),
         own_pid_entry,
     };
-    Ok((prepared, words))
+    Ok((prepared, Ends { words, control }))
+}
+
+/// A command whose program is looked for.
+fn on_path(command: Vec<Vec<u8>>, path: &[u8], story: &mut Story) -> Result<(Image, Vec<CString>), LaunchError> {
+    let program = command.first().filter(|program| !program.is_empty()).ok_or(LaunchError::NoProgram)?;
+    story.candidates = candidates(program, path)?;
+    let arguments = command.into_iter().map(string).collect::<Result<_, _>>()?;
+    Ok((Image::Paths(story.candidates.clone()), arguments))
 }
 
 fn ids(identity: &Identity) -> Ids {
@@ -234,63 +290,13 @@ fn ids(identity: &Identity) -> Ids {
 
 /// The worker may open its output by name (`/dev/stdout`). No file is given away that is not a pipe's end: it
 /// would be the core that said which.
-fn give(output: &OwnedFd, identity: &Identity) -> Result<(), LaunchError> {
+pub(crate) fn give(output: &OwnedFd, identity: &Identity) -> Result<(), LaunchError> {
     const PIPES: u64 = 0x5049_5045;
     if rustix::fs::fstatfs(output).map_err(io::Error::from)?.f_type as u64 != PIPES {
         return Err(LaunchError::Output);
     }
     let (user, group) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     Ok(rustix::fs::fchown(output, Some(user), Some(group)).map_err(io::Error::from)?)
-}
-
-fn string(bytes: Vec<u8>) -> Result<CString, LaunchError> {
-    CString::new(bytes).map_err(|_| LaunchError::Null)
-}
-
-/// Where the program may be: itself if it has a slash, else in each folder of `path`.
-fn candidates(program: &[u8], path: &[u8]) -> Result<Vec<CString>, LaunchError> {
-    if program.contains(&b'/') {
-        return Ok(vec![string(program.to_vec())?]);
-    }
-    path.split(|byte| *byte == b':')
-        .map(|folder| {
-            let folder = if folder.is_empty() { b"." } else { folder };
-            string([folder, program].join(&b'/'))
-        })
-        .collect()
-}
-
-/// `directory` with all its parents, from the top.
-fn levels(directory: &[u8]) -> Result<Vec<CString>, LaunchError> {
-    let mut levels = vec![c"/".to_owned()];
-    for (index, byte) in directory.iter().enumerate() {
-        let end = index + 1 == directory.len();
-        if index > 0 && *byte != b'/' && (end || directory[index + 1] == b'/') {
-            levels.push(string(directory[..=index].to_vec())?);
-        }
-    }
-    Ok(levels)
-}
-
-/// An argument with `{port}` and `{socket}` filled in.
-fn filled(argument: &[u8], place: Option<&Place>) -> Vec<u8> {
-    match place {
-        None => argument.to_vec(),
-        Some(Place::Port(port)) => replaced(argument, b"{port}", port.to_string().as_bytes()),
-        Some(Place::Path(path)) => replaced(argument, b"{socket}", path),
-    }
-}
-
-fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut result = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.windows(from.len()).position(|window| window == from) {
-        result.extend_from_slice(&rest[..at]);
-        result.extend_from_slice(to);
-        rest = &rest[at + from.len()..];
-    }
-    result.extend_from_slice(rest);
-    result
 }
 
 impl Launch {
@@ -315,6 +321,11 @@ impl Launch {
                 }
             }
         }
+    }
+
+    /// Its process, as far as that has said so.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        self.pid
     }
 
     fn miss(&mut self, limit: usize, errno: i32) {
@@ -356,34 +367,5 @@ impl Launch {
 impl AsFd for Launch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.words.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(strings: &[CString]) -> Vec<&str> {
-        strings.iter().map(|string| string.to_str().unwrap()).collect()
-    }
-
-    #[test]
-    fn a_program_without_a_slash_is_looked_for_on_the_path() {
-        assert_eq!(text(&candidates(b"ruby", b"/a:/b/c::").unwrap()), ["/a/ruby", "/b/c/ruby", "./ruby", "./ruby"]);
-        assert_eq!(text(&candidates(b"./ruby", b"/a").unwrap()), ["./ruby"]);
-    }
-
-    #[test]
-    fn every_level_of_a_directory_is_entered() {
-        assert_eq!(text(&levels(b"/").unwrap()), ["/"]);
-        assert_eq!(text(&levels(b"/srv/a b/c").unwrap()), ["/", "/srv", "/srv/a b", "/srv/a b/c"]);
-        assert_eq!(text(&levels(b"/a").unwrap()), ["/", "/a"]);
-    }
-
-    #[test]
-    fn places_are_filled_into_arguments() {
-        assert_eq!(filled(b"--port={port},{port}", Some(&Place::Port(80))), b"--port=80,80");
-        assert_eq!(filled(b"{socket}", Some(&Place::Path(b"/x".to_vec()))), b"/x");
-        assert_eq!(filled(b"{port}{socket}", None), b"{port}{socket}");
     }
 }

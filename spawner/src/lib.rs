@@ -27,11 +27,16 @@
 //! | `privilege` | what an errand gives up before it looks |
 //! | `examine` | finding out about a running worker |
 //! | `launch` | one start, from a plan to `Started` or `SpawnFailed` |
+//! | `command` | a command line, and a folder with its parents |
 //! | `child`, `confine` | what runs between fork and exec, and nothing else |
 //! | `limits` | what a worker may use, and the sentences about what could not be done |
 //! | `pool_group`, `mounts` | the pool's control group |
 //! | `cgroup` | in it one for each worker |
 //! | `word` | what the new process says meanwhile |
+//! | `loaders` | the text of our loaders, and how each is started |
+//! | `control` | what loaders say, and are told |
+//! | `preloaders` | the channels to them: a worker's until it serves, a preloader's for all its life |
+//! | `forks` | a worker that is forked from a preloader, until it has announced itself |
 //! | `environment` | a worker's environment |
 //! | `place` | ports and socket folders of workers that make their own listener |
 //! | `find`, `tcp`, `tree`, `socket` | looking for that listener |
@@ -51,27 +56,35 @@
 //!   `Inspect` says; in a pool without privileges, or with `trust_clients`, from `Inspect`.
 //! - Until a `Spawn` is answered, the keeper must not reap a child that it does not know: the spawner may still
 //!   have to end it. After `SpawnFailed` such a child is a zombie, or about to be.
+//! - A worker that is forked is all that `Started` says, too; that it dies with the keeper, its loader sees to. Until
+//!   the spawner has seen whose process it is, and has put it into its control group, it runs nothing of the app's.
+//! - What loaders say of an app, `Preloaded` and `LoadFailed`, comes after `Started`, and each once at most.
 //! - `Gone` takes back all that a worker has here: its port, its folder, its control group with all that is in it,
 //!   the looking for its listener. A worker that is still being started is given up, and answered with
 //!   `SpawnFailed`. The number is free again.
 //! - `Find` works for workers of an earlier spawner too. It is answered once, or not at all after `Gone`.
+//! - With this process, all preloaders lose their channel, and leave.
 //! - When the link ends, the spawner kills all that is in the pool's control group or carries the mark of the
 //!   pool's workers, and removes the group and the runtime folder. When it ends the link itself, because of what
 //!   came through it, workers stay as they are, and starts that were not answered are given up.
 
 mod cgroup;
 mod child;
+mod command;
 mod confine;
+mod control;
 mod environment;
 mod errand;
 mod errands;
 mod examine;
 mod find;
 mod folder;
+mod forks;
 mod identity;
 mod inspect;
 mod launch;
 mod limits;
+mod loaders;
 mod look;
 mod manifest;
 pub mod mounts;
@@ -79,6 +92,7 @@ mod outbox;
 mod phase;
 mod place;
 mod pool_group;
+mod preloaders;
 mod privilege;
 mod reports;
 mod serve;

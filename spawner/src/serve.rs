@@ -1,23 +1,28 @@
 //! The loop, and what each message does.
 
+mod loading;
 mod sent;
+mod starting;
 
 use crate::cgroup::Cgroups;
 use crate::environment;
 use crate::errand::{Answer, Purpose};
 use crate::errands::{Detail, Errands};
+use crate::forks::{Fork, ForkError};
 use crate::identity::Rules;
-use crate::launch::{self, Given, Launch, LaunchError, Outcome, Story};
+use crate::launch::{Given, Launch, LaunchError};
+use crate::loaders::Texts;
 use crate::outbox::Outbox;
 use crate::phase::{FOREIGN_MARK, NO_FOLDER, OutOfTurn, Phase, SECOND_SPAWN};
 use crate::place::{self, Places};
+use crate::preloaders::Channels;
 use crate::reports;
 use crate::startup::{Basis, Spawner};
 use crate::sweep;
 use crate::trials::UnderTrial;
 use hatchery_protocol::channel::{Channel, ReceiveError, SendError};
 use hatchery_protocol::config::PoolConfig;
-use hatchery_protocol::link::{FromSpawner, LaunchPlan, ToSpawner, WorkerNumber};
+use hatchery_protocol::link::{FromSpawner, StartAs, ToSpawner, WorkerNumber};
 use hatchery_protocol::memfd::{self, PayloadError};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::BTreeMap;
@@ -76,12 +81,24 @@ struct Server {
     config: PoolConfig,
     rules: Rc<Rules>,
     trials: UnderTrial,
-    /// Started by this process, and not gone, each with whom it runs as.
-    workers: BTreeMap<WorkerNumber, u32>,
+    /// Started by this process, and not gone.
+    workers: BTreeMap<WorkerNumber, Own>,
     cgroups: Cgroups,
     places: Places,
     launches: Vec<Launch>,
+    forks: Vec<Fork>,
+    channels: Channels,
+    texts: Texts,
     errands: Errands,
+}
+
+/// What this process knows of a worker, or of a preloader.
+#[derive(Debug)]
+struct Own {
+    /// Whom it runs as.
+    user: u32,
+    /// `None`: it is being started.
+    pid: Option<i32>,
 }
 
 /// Serves until the keeper is gone, which is the regular end.
@@ -104,6 +121,9 @@ pub(crate) fn serve(spawner: Spawner) -> Result<(), ServeError> {
         places: Places::default(),
         trials: UnderTrial::default(),
         launches: Vec::new(),
+        forks: Vec::new(),
+        channels: Channels::default(),
+        texts: Texts::default(),
         errands: Errands::default(),
     };
     let why = loop {
@@ -133,6 +153,8 @@ struct Ready {
     link: bool,
     children: bool,
     launches: Vec<WorkerNumber>,
+    forks: Vec<WorkerNumber>,
+    channels: Vec<WorkerNumber>,
     errands: Vec<i32>,
 }
 
@@ -148,6 +170,12 @@ impl Server {
         }
         for worker in ready.launches {
             self.hear_launch(worker)?;
+        }
+        for worker in ready.forks {
+            self.hear_fork(worker)?;
+        }
+        for worker in ready.channels {
+            self.hear_loader(worker)?;
         }
         for pid in ready.errands {
             self.hear_errand(pid)?;
@@ -170,6 +198,8 @@ impl Server {
         }
         let mut fds = vec![PollFd::new(&self.link, interest), PollFd::new(&self.children, PollFlags::IN)];
         fds.extend(self.launches.iter().map(|launch| PollFd::new(launch, PollFlags::IN)));
+        fds.extend(self.forks.iter().map(|fork| PollFd::new(fork, PollFlags::IN)));
+        fds.extend(self.channels.iter().map(|channel| PollFd::new(channel, PollFlags::IN)));
         fds.extend(self.errands.under_way().map(|errand| PollFd::new(errand, PollFlags::IN)));
         let timeout = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
@@ -182,13 +212,16 @@ impl Server {
             link: ready.next().unwrap_or(false),
             children: ready.next().unwrap_or(false),
             launches: self.launches.iter().zip(&mut ready).filter(|(_, ready)| *ready).map(|(l, _)| l.worker).collect(),
+            forks: self.forks.iter().zip(&mut ready).filter(|(_, ready)| *ready).map(|(f, _)| f.worker).collect(),
+            channels: self.channels.iter().zip(&mut ready).filter(|(_, ready)| *ready).map(|(c, _)| c.worker).collect(),
             errands: self.errands.under_way().zip(&mut ready).filter(|(_, ready)| *ready).map(|(e, _)| e.pid).collect(),
         })
     }
 
     fn deadline(&self) -> Option<Instant> {
         let launches = self.launches.iter().map(|launch| launch.deadline);
-        launches.chain(self.errands.deadline()).chain(self.cgroups.deadline()).min()
+        let forks = self.forks.iter().map(|fork| fork.deadline);
+        launches.chain(forks).chain(self.errands.deadline()).chain(self.cgroups.deadline()).min()
     }
 
     /// Reads what the keeper sent, a few messages at a time, so that all else has its turn.
@@ -232,9 +265,9 @@ impl Server {
             ToSpawner::Look { app, root } => self.look(app, root)?,
             ToSpawner::Swap { app, root, step } => self.swap(app, root, step)?,
             ToSpawner::Examine { worker, pid, mark } => self.examine(worker, pid, mark)?,
-            ToSpawner::Spawn { worker, mark, plan, notify, .. } => {
+            ToSpawner::Spawn { worker, mark, plan, start_as, notify, .. } => {
                 let user = plan.identity.as_ref().map_or_else(own_user, |identity| identity.uid);
-                if self.workers.insert(worker, user).is_some() {
+                if self.workers.insert(worker, Own { user, pid: None }).is_some() {
                     return Err(SECOND_SPAWN.into());
                 }
                 if !mark.strip_prefix(&self.pool).is_some_and(|rest| rest.starts_with('.')) {
@@ -244,13 +277,20 @@ impl Server {
                 let mut descriptors = descriptors.into_iter();
                 if let (Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next()) {
                     let given = Given { mark, notify, stdout, stderr, listener: descriptors.next() };
-                    self.spawn(worker, &plan, given)?;
+                    let outcome = match start_as {
+                        StartAs::Worker => self.execute(worker, &plan, given, false),
+                        StartAs::Preloader => self.execute(worker, &plan, given, true),
+                        StartAs::ForkOf(preloader) => self.fork(worker, preloader, &plan, given),
+                    };
+                    if let Err(failed) = outcome {
+                        self.spawn_failed(worker, &failed.error, &failed.story)?;
+                    }
                 }
             }
             ToSpawner::Find { worker, pid, place } => {
                 self.places.learn(worker, &place);
                 self.errands.stop_finding(worker);
-                let owner = self.workers.get(&worker).copied();
+                let owner = self.workers.get(&worker).map(|own| own.user);
                 self.errands.push(Purpose::Find { worker, pid, place, owner }, Detail::Find);
             }
             ToSpawner::Gone { worker } => self.forget(worker)?,
@@ -273,66 +313,17 @@ impl Server {
         Ok(())
     }
 
-    fn spawn(&mut self, worker: WorkerNumber, plan: &LaunchPlan, given: Given) -> Result<(), ServeError> {
-        if self.launches.len() >= LAUNCHES {
-            return self.spawn_failed(worker, &LaunchError::TooMany, &Story::of(plan));
-        }
-        let place = match self.places.reserve(worker, plan.listen, &self.folder, plan.identity.as_ref()) {
-            Ok(place) => place,
-            Err(error) => return self.spawn_failed(worker, &LaunchError::Place(error), &Story::of(plan)),
-        };
-        let applied = self.cgroups.make(worker, &plan.limits);
-        if let Some((said, why)) = applied.refusal(&plan.limits.required).cloned() {
-            return self.spawn_failed(worker, &LaunchError::Limit { said, why }, &Story::of(plan));
-        }
-        match launch::begin(&self.basis, &self.inherited, worker, plan, given, place, applied) {
-            Ok(launch) => {
-                self.launches.push(launch);
-                Ok(())
-            }
-            Err(failed) => self.spawn_failed(worker, &failed.error, &failed.story),
-        }
-    }
-
-    fn hear_launch(&mut self, worker: WorkerNumber) -> Result<(), ServeError> {
-        let Some(index) = self.launches.iter().position(|launch| launch.worker == worker) else { return Ok(()) };
-        match self.launches[index].hear() {
-            Some(outcome) => self.conclude(index, outcome),
-            None => Ok(()),
-        }
-    }
-
-    fn conclude(&mut self, index: usize, outcome: Outcome) -> Result<(), ServeError> {
-        let launch = self.launches.swap_remove(index);
-        match outcome {
-            Ok(pid) => {
-                let cgroup = launch.group.map(|group| group.into_os_string().into_vec());
-                if cgroup.is_none() {
-                    // One that could not be joined.
-                    self.cgroups.forget(launch.worker);
-                }
-                let (worker, place, missed) = (launch.worker, launch.place, launch.missed);
-                let started = FromSpawner::Started { worker, pid, place, cgroup, missed };
-                Ok(self.outbox.push(&started, None)?)
-            }
-            Err(error) => {
-                self.spawn_failed(launch.worker, &error, &launch.story)?;
-                launch.give_up();
-                Ok(())
-            }
-        }
-    }
-
-    fn spawn_failed(&mut self, worker: WorkerNumber, error: &LaunchError, story: &Story) -> Result<(), ServeError> {
-        self.release(worker);
-        let report = reports::launch(error, story);
-        Ok(self.outbox.push(&FromSpawner::SpawnFailed { worker, report, preloader_lost: false }, None)?)
-    }
-
     /// The worker is gone, or is to be.
     fn forget(&mut self, worker: WorkerNumber) -> Result<(), ServeError> {
         if let Some(index) = self.launches.iter().position(|launch| launch.worker == worker) {
             return self.conclude(index, Err(LaunchError::GivenUp));
+        }
+        if let Some(index) = self.forks.iter().position(|fork| fork.worker == worker) {
+            return self.fork_failed(index, LaunchError::GivenUp);
+        }
+        self.channels.remove(worker);
+        while let Some(index) = self.forks.iter().position(|fork| fork.preloader == worker) {
+            self.fork_failed(index, ForkError::Ended.into())?;
         }
         self.errands.stop_finding(worker);
         self.release(worker);
@@ -354,6 +345,10 @@ impl Server {
         while let Some(index) = self.launches.iter().position(|launch| launch.deadline <= now) {
             let limit = self.launches[index].limit;
             self.conclude(index, Err(LaunchError::TookTooLong(limit)))?;
+        }
+        while let Some(index) = self.forks.iter().position(|fork| fork.deadline <= now) {
+            let limit = self.forks[index].limit;
+            self.fork_failed(index, ForkError::Silent(limit).into())?;
         }
         for purpose in self.errands.expire(now) {
             let answer = match &purpose {
@@ -380,6 +375,8 @@ impl Server {
 
     /// The keeper is gone: so is the pool.
     fn leave(&mut self) {
+        self.forks.clear();
+        self.channels.clear();
         self.launches.drain(..).for_each(Launch::give_up);
         self.errands.kill();
         self.trials.end();

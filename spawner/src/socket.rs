@@ -4,8 +4,10 @@
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,27 @@ pub(crate) fn take(path: &Path, expected: u32) -> Result<Option<OwnedFd>, Socket
     }
 }
 
+/// Another socket in the folder of `path`, which must be `expected`'s: one that was given another name.
+pub(crate) fn neighbour(path: &Path, expected: u32) -> Option<PathBuf> {
+    /// Whoever fills the folder is not looked after any further.
+    const ENTRIES: usize = 256;
+    let parent = path.parent()?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(parent, flags, Mode::empty()).ok()?;
+    if rustix::fs::fstat(&folder).ok()?.st_uid != expected {
+        return None;
+    }
+    let names = rustix::fs::Dir::read_from(&folder).ok()?.flatten().take(ENTRIES);
+    let is_socket = |name: &CStr| {
+        let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+    };
+    let mut found: Vec<_> = names.map(|entry| entry.file_name().to_owned()).filter(|name| is_socket(name)).collect();
+    found.sort();
+    let name = found.into_iter().next()?;
+    Some(parent.join(OsStr::from_bytes(name.as_bytes()))).filter(|found| found != path)
+}
+
 fn connect(name: &str) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -137,6 +160,19 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let _datagrams = UnixDatagram::bind(&path).unwrap();
         assert!(refusal(&path).ends_with("app.sock is a socket that takes no connections"));
+    }
+
+    #[test]
+    fn a_socket_of_another_name_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        assert_eq!(neighbour(&path, own()), None);
+        std::fs::write(folder.path().join("log"), "").unwrap();
+        assert_eq!(neighbour(&path, own()), None);
+        let other = folder.path().join("gunicorn.sock");
+        let _listener = UnixListener::bind(&other).unwrap();
+        assert_eq!(neighbour(&path, own()), Some(other));
+        assert_eq!(neighbour(&path, own() + 1), None);
     }
 
     #[test]

@@ -1,16 +1,24 @@
-//! Who listens at which TCP port of this machine, as `/proc/net` tells it.
+//! Who listens at which port of this machine, as `/proc/net` tells it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listener {
+    pub(crate) transport: Transport,
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
     /// The user it belongs to.
     pub(crate) user: u32,
     /// What `/proc/PID/fd` names it by.
     pub(crate) inode: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    /// It takes no connections.
+    Udp,
 }
 
 impl fmt::Display for Listener {
@@ -21,21 +29,38 @@ impl fmt::Display for Listener {
 
 /// All listeners of this network namespace.
 pub(crate) fn listeners() -> Vec<Listener> {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
+    read(["/proc/net/tcp", "/proc/net/tcp6"], Transport::Tcp)
+}
+
+/// All that waits for datagrams in this network namespace.
+pub(crate) fn receivers() -> Vec<Listener> {
+    read(["/proc/net/udp", "/proc/net/udp6"], Transport::Udp)
+}
+
+fn read(files: [&str; 2], transport: Transport) -> Vec<Listener> {
+    files
         .iter()
         // A machine without IPv6 lacks the second.
         .filter_map(|file| std::fs::read_to_string(file).ok())
-        .flat_map(|text| text.lines().filter_map(parse).collect::<Vec<_>>())
+        .flat_map(|text| text.lines().filter_map(|line| parse(line, transport)).collect::<Vec<_>>())
         .collect()
 }
 
 /// The listener in a line; `None` for the heading, and for other sockets.
-fn parse(line: &str) -> Option<Listener> {
-    const LISTENING: &str = "0A";
+fn parse(line: &str, transport: Transport) -> Option<Listener> {
+    // The states LISTEN, and CLOSE, which is what a socket without connections is always in.
+    let waits = match transport {
+        Transport::Tcp => "0A",
+        Transport::Udp => "07",
+    };
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [_, local, _, LISTENING, _, _, _, user, _, inode, ..] = fields[..] else { return None };
+    let [_, local, _, state, _, _, _, user, _, inode, ..] = fields[..] else { return None };
+    if state != waits {
+        return None;
+    }
     let (address, port) = local.split_once(':')?;
     Some(Listener {
+        transport,
         address: address_of(address)?,
         port: u16::from_str_radix(port, 16).ok()?,
         user: user.parse().ok()?,
@@ -67,14 +92,22 @@ mod tests {
     #[test]
     fn listeners_are_read_from_the_kernels_table() {
         let v4 = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0000 100 0 0 10 0";
-        let listener = parse(v4).unwrap();
+        let listener = parse(v4, Transport::Tcp).unwrap();
         assert_eq!(listener.to_string(), "127.0.0.1:8080");
         assert_eq!((listener.user, listener.inode), (1000, 4242));
         let v6 =
             "   1: 00000000000000000000000001000000:0BB8 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 7 1";
-        assert_eq!(parse(v6).unwrap().to_string(), "[::1]:3000");
+        assert_eq!(parse(v6, Transport::Tcp).unwrap().to_string(), "[::1]:3000");
         let mapped = v6.replace("00000000000000000000000001000000", "0000000000000000FFFF00000100007F");
-        assert_eq!(parse(&mapped).unwrap().to_string(), "[::ffff:127.0.0.1]:3000");
+        assert_eq!(parse(&mapped, Transport::Tcp).unwrap().to_string(), "[::ffff:127.0.0.1]:3000");
+    }
+
+    #[test]
+    fn what_waits_for_datagrams_is_no_listener_for_connections() {
+        let line =
+            "  1: 0100007F:1F90 00000000:0000 07 00000000:00000000 00:00000000 00000000  1000        0 4242 2 0 0";
+        assert_eq!(parse(line, Transport::Tcp), None);
+        assert_eq!(parse(line, Transport::Udp).unwrap().to_string(), "127.0.0.1:8080");
     }
 
     #[test]
@@ -87,7 +120,7 @@ mod tests {
             "0: 01:1F90 0:0 0A 0 0 0 0 0 1",
             "0: é00007F:1F90 0:0 0A 0 0 0 0 0 1",
         ] {
-            assert_eq!(parse(line), None, "{line}");
+            assert_eq!(parse(line, Transport::Tcp), None, "{line}");
         }
     }
 }

@@ -74,6 +74,12 @@ fn processes() -> Vec<Process> {
         .collect()
 }
 
+/// The parent of a process, and the leader of its session. `None`: it has ended.
+pub(crate) fn parent_and_session(pid: i32) -> Option<(i32, i32)> {
+    let process = parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    (!process.ended).then_some((process.parent, process.session))
+}
+
 /// Reads `/proc/PID/stat`. The name in it can contain anything, even parentheses.
 fn parse(pid: i32, stat: &str) -> Option<Process> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();

@@ -1,6 +1,6 @@
 //! Looking for the listener that a worker makes itself.
 
-use crate::keeper::{Keeper, Worker, kill, read_line, reap};
+use crate::keeper::{Keeper, Worker, kill, read_line, reap, skip};
 use crate::worker;
 use hatchery_protocol::link::{FromSpawner, Listen, Place, ToSpawner};
 use hatchery_protocol::options::AppOptions;
@@ -83,7 +83,8 @@ fn a_port_that_somebody_else_took_is_told_with_who() {
     let report = not_found(&mut keeper, &worker);
     let expected = format!("port {} is taken by ", port(&worker));
     assert!(report.problem.starts_with(&expected), "{report:?}");
-    assert!(report.problem.ends_with(&format!("(pid {})", std::process::id())), "{report:?}");
+    let who = format!("(pid {}), which listens on 127.0.0.1:{}", std::process::id(), port(&worker));
+    assert!(report.problem.ends_with(&who), "{report:?}");
     end(&mut keeper, &worker);
 }
 
@@ -108,6 +109,63 @@ fn a_worker_that_loopback_does_not_reach_is_told_where_it_listens() {
         report.problem,
         format!("it listens on 127.0.0.2:{port} only, and the pool connects to 127.0.0.1:{port}")
     );
+    end(&mut keeper, &worker);
+}
+
+#[test]
+fn a_worker_that_listens_for_ipv6_only_is_told_so() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        skip("listeners for IPv6: this machine has none");
+        return;
+    }
+    let mut keeper = Keeper::start();
+    let worker = start(&mut keeper, Listen::Port, &[], &worker::listens_at_tcp("[::1]:{port}"));
+    let report = not_found(&mut keeper, &worker);
+    let at = port(&worker);
+    assert_eq!(report.problem, format!("it listens on [::1]:{at} only, and the pool connects to 127.0.0.1:{at}"));
+    end(&mut keeper, &worker);
+
+    // All addresses, of which the kernel may be told to take those of IPv4 for it, or not.
+    let worker = start(&mut keeper, Listen::Port, &[], &worker::listens_at_tcp("[::]:{port}"));
+    found(&mut keeper, &worker);
+    end(&mut keeper, &worker);
+    let worker = start(&mut keeper, Listen::Port, &[], &worker::listens_at_ipv6_only("[::]:{port}"));
+    let report = not_found(&mut keeper, &worker);
+    let at = port(&worker);
+    assert_eq!(
+        report.problem,
+        format!("it listens on [::]:{at} for IPv6 only, and the pool connects to 127.0.0.1:{at}")
+    );
+    end(&mut keeper, &worker);
+}
+
+#[test]
+fn a_worker_that_waits_for_datagrams_takes_no_connections() {
+    let mut keeper = Keeper::start();
+    let worker = start(&mut keeper, Listen::Port, &[], &worker::receives_at("127.0.0.1:{port}"));
+    let report = not_found(&mut keeper, &worker);
+    let expected = format!("it waits for datagrams (UDP) on 127.0.0.1:{}, where no connection arrives", port(&worker));
+    assert_eq!(report.problem, expected);
+    end(&mut keeper, &worker);
+}
+
+#[test]
+fn a_socket_of_another_name_is_told_with_both() {
+    let mut keeper = Keeper::start();
+    let worker = start(&mut keeper, Listen::Socket, &[], &worker::listens_at_unix("{socket}.0"));
+    let report = not_found(&mut keeper, &worker);
+    let path = keeper.runtime().join(format!("w-{}/app.sock", worker.number.0)).display().to_string();
+    assert_eq!(report.problem, format!("it listens on the socket {path}.0 instead of {path}"));
+    end(&mut keeper, &worker);
+}
+
+#[test]
+fn a_worker_that_listens_at_a_port_instead_of_its_socket_is_told_where() {
+    let mut keeper = Keeper::start();
+    let worker = start(&mut keeper, Listen::Socket, &[], &worker::listens_at_tcp("127.0.0.1:0"));
+    let address = read_line(&worker.stderr);
+    let report = not_found(&mut keeper, &worker);
+    assert!(report.problem.starts_with(&format!("it listens on {address} instead of the socket ")), "{report:?}");
     end(&mut keeper, &worker);
 }
 

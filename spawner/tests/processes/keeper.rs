@@ -213,15 +213,26 @@ impl Keeper {
     }
 
     pub(crate) fn ask_as(&mut self, plan: &LaunchPlan, notify: Option<&[u8]>, number: WorkerNumber) -> Worker {
+        self.ask_for(plan, StartAs::Worker, notify, number)
+    }
+
+    /// Asks for a process of this kind, and leaves the answer unread.
+    pub(crate) fn ask_for(
+        &mut self,
+        plan: &LaunchPlan,
+        start_as: StartAs,
+        notify: Option<&[u8]>,
+        number: WorkerNumber,
+    ) -> Worker {
         let (stdout, stdout_theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let (stderr, stderr_theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let listener = UnixListener::bind(self.base.path().join(format!("s{}", next()))).unwrap();
-        let listens = matches!(plan.listen, Listen::Fd | Listen::Stdin);
+        let listens = matches!(plan.listen, Listen::Fd | Listen::Stdin) && start_as != StartAs::Preloader;
         let message = ToSpawner::Spawn {
             worker: number,
             mark: hatchery_protocol::mark::worker(&self.pool, 1, number.0),
             plan: Box::new(plan.clone()),
-            start_as: StartAs::Worker,
+            start_as,
             notify: notify.map(<[u8]>::to_vec),
             listener: listens,
         };
@@ -238,7 +249,12 @@ impl Keeper {
     }
 
     pub(crate) fn spawn_as(&mut self, plan: &LaunchPlan, number: WorkerNumber) -> Worker {
-        let mut worker = self.ask_as(plan, None, number);
+        let worker = self.ask_as(plan, None, number);
+        self.started(worker)
+    }
+
+    /// A worker that was asked for, once it is started.
+    pub(crate) fn started(&mut self, mut worker: Worker) -> Worker {
         match self.receive().0 {
             FromSpawner::Started { worker: number, pid, place, cgroup, missed } if number == worker.number => {
                 worker.pid = pid;

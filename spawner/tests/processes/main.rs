@@ -3,11 +3,13 @@
 mod ending;
 mod examining;
 mod finding;
+mod forking;
 mod groups;
 mod identity;
 mod inspecting;
 mod keeper;
 mod limits;
+mod loading;
 mod looking;
 mod starting;
 mod swapping;

@@ -1,14 +1,17 @@
 //! This test binary as a worker: listens where it is told to, until it is killed.
 
 use hatchery_protocol::link::LaunchPlan;
+use rustix::net::{AddressFamily, SocketType};
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddrV6, TcpListener, UdpSocket};
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixListener;
 
 use crate::keeper::Keeper;
 
 const TCP: &str = "listen-tcp:";
+const IPV6_ONLY: &str = "listen-ipv6-only:";
+const UDP: &str = "receive-udp:";
 const UNIX: &str = "listen-unix:";
 const LINK: &str = "link-at:";
 pub(crate) const GREETS_AT_3: &str = "greet-at-3";
@@ -23,6 +26,14 @@ pub(crate) fn plan(keeper: &Keeper, prefix: &[&str], what: &str) -> LaunchPlan {
 
 pub(crate) fn listens_at_tcp(address: &str) -> String {
     format!("{TCP}{address}")
+}
+
+pub(crate) fn listens_at_ipv6_only(address: &str) -> String {
+    format!("{IPV6_ONLY}{address}")
+}
+
+pub(crate) fn receives_at(address: &str) -> String {
+    format!("{UDP}{address}")
 }
 
 pub(crate) fn listens_at_unix(path: &str) -> String {
@@ -40,6 +51,14 @@ fn role() {
             let listener = TcpListener::bind(address).unwrap();
             eprintln!("{}", listener.local_addr().unwrap());
             stay(listener);
+        } else if let Some(address) = argument.strip_prefix(IPV6_ONLY) {
+            let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true).unwrap();
+            rustix::net::bind(&socket, &address.parse::<SocketAddrV6>().unwrap()).unwrap();
+            rustix::net::listen(&socket, 8).unwrap();
+            stay(socket);
+        } else if let Some(address) = argument.strip_prefix(UDP) {
+            stay(UdpSocket::bind(address).unwrap());
         } else if let Some(path) = argument.strip_prefix(UNIX) {
             stay(UnixListener::bind(path).unwrap());
         } else if argument == GREETS_AT_3 {

@@ -26,8 +26,15 @@ class Asgi:
         import socket
 
         # A copy, since servers close what they listen on before they have finished.
-        self.server.run(socket.socket(fileno=os.dup(LISTENER)))
+        try:
+            self.server.run(socket.socket(fileno=os.dup(LISTENER)))
+        except (Exception, SystemExit):
+            # What servers do where the app's startup failed, which the front has noted.
+            if self.front.failed is None:
+                raise
         if self.front.failed is not None and not self.front.begun:
+            if not self.server.logs_failed_startup:
+                print(self.front.failed, file=sys.stderr)
             state.fail(self.front.failure())
         self.front.begin()
         state.hooks.stop()
@@ -102,6 +109,8 @@ def forwarded(scope):
 
 
 class Uvicorn:
+    logs_failed_startup = True
+
     def __init__(self, front):
         import uvicorn
 
@@ -126,6 +135,8 @@ class Uvicorn:
 
 
 class Hypercorn:
+    logs_failed_startup = False
+
     def __init__(self, front):
         from hypercorn.asyncio import serve
         from hypercorn.config import Config
@@ -145,12 +156,6 @@ class Hypercorn:
             await self.serve(self.front, self.config, shutdown_trigger=stop.wait)
 
         self.config.bind = ["fd://%d" % listener.detach()]
-        try:
-            asyncio.run(serve())
-        except Exception as error:
-            # Its own word for a startup that failed, which the front has noted.
-            if self.front.failed is None:
-                raise
-            show(error)
+        asyncio.run(serve())
 
 

@@ -167,8 +167,12 @@ def say(line):
 
 
 def show(error):
-    """The traceback of `error` on standard error, from the app's first line on."""
-    error.__traceback__ = of_app(error.__traceback__)
+    """The traceback of `error` on standard error, of the app's lines alone."""
+    each, seen = error, set()
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        each.__traceback__ = of_app(each.__traceback__)
+        each = each.__cause__ or each.__context__
     try:
         sys.excepthook(type(error), error, error.__traceback__)
         sys.stderr.flush()
@@ -177,13 +181,20 @@ def show(error):
 
 
 def of_app(traceback):
-    """Without the frames of this loader, and of the import that it made, at its beginning."""
+    """Without the frames of this loader, and of the import that it made."""
+    first = last = None
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
         if file != OWN_FILE and not file.startswith("<frozen importlib"):
-            break
+            if first is None:
+                first = traceback
+            elif last.tb_next is not traceback:
+                last.tb_next = traceback
+            last = traceback
         traceback = traceback.tb_next
-    return traceback
+    if last is not None and last.tb_next is not None:
+        last.tb_next = None
+    return first
 
 
 def described(error):

@@ -26,7 +26,7 @@ class Connection:
         self.buffer = bytearray()
         self.waiting = deque()
         # `eof`: nothing more comes; `gone`: nothing can be sent either.
-        self.eof = self.gone = self.clogged = self.reading_paused = False
+        self.eof = self.gone = self.lost = self.clogged = self.reading_paused = False
         # Between requests.
         self.idle = True
         # How an open WebSocket is ended when the worker leaves.
@@ -58,7 +58,7 @@ class Connection:
         return True
 
     def connection_lost(self, error):
-        self.eof = self.gone = True
+        self.eof = self.gone = self.lost = True
         self.wake()
 
     def pause_writing(self):
@@ -140,6 +140,8 @@ class Connection:
             show(error)
         finally:
             self.transport.close()
+            while not self.lost:
+                await self.change()  # until all is sent
             self.server.forget(self)
 
     async def request(self):

@@ -2,6 +2,8 @@
 
 
 class OwnServer:
+    logs_failed_startup = False
+
     def __init__(self, front):
         # Forks share what is imported before them.
         import asyncio
@@ -38,9 +40,9 @@ class OwnServer:
         for connection in list(self.connections):
             if connection.on_stop is not None:
                 connection.on_stop()
-            elif connection.idle and not connection.buffer:
+            elif connection.idle:
                 connection.transport.close()
-        tasks = [connection.task for connection in self.connections if not connection.idle]
+        tasks = [connection.task for connection in self.connections]
         if tasks:
             await self.asyncio.wait(tasks)
 
@@ -72,8 +74,7 @@ class Lifespan:
     async def stop(self):
         if not self.task.done():
             self.orders.put_nowait({"type": "lifespan.shutdown"})
-            if await self.answers.get() == "lifespan.shutdown.failed":
-                say("the app's shutdown (lifespan) failed")
+            await self.answers.get()
 
     async def run(self, scope):
         started = False
@@ -81,8 +82,8 @@ class Lifespan:
         async def send(message):
             nonlocal started
             started = True
-            if message.get("message"):
-                say("lifespan: %s" % message["message"])
+            if message["type"] == "lifespan.shutdown.failed":
+                say("the app's shutdown (lifespan) failed: %s" % message.get("message", ""))
             self.answers.put_nowait(message["type"])
 
         try:

@@ -33,8 +33,8 @@ pub(crate) enum FolderError {
     Io { path: PathBuf, error: io::Error },
     #[error("{} can't be read: its mode is {mode:04o}, its owner user {owner}", path.display())]
     Unreadable { path: PathBuf, mode: u32, owner: u32 },
-    #[error("{} belongs to {root_owner}, its {} to {owner}: chown one of them", root.display(), manifest::NAME)]
-    Owners { root: PathBuf, root_owner: String, owner: String },
+    #[error("{} belongs to {root_owner}, its {file} to {owner}: chown one of them", root.display())]
+    Owners { root: PathBuf, file: String, root_owner: String, owner: String },
     #[error("{} changed its owner while it was looked at", .0.display())]
     NewOwner(PathBuf),
     #[error("{} is {what}, not a regular file", path.display())]
@@ -61,10 +61,10 @@ impl FolderError {
             Self::Unreadable { path, .. } => {
                 format!("Let the pool's user read it (`chmod o+r {}`), or move the app.", path.display())
             }
-            Self::Owners { root, root_owner, .. } => format!(
+            Self::Owners { root, file, root_owner, .. } => format!(
                 "`chown {root_owner} {}`, or `chown` the folder, or name the user that the app is to run as in \
                  pool.toml (`user = ...`).",
-                root.join(manifest::NAME).display()
+                root.join(file).display()
             ),
             Self::NewOwner(_) => "Try again.".into(),
             Self::Kind { .. } => "Name the folder of an app, or an executable file.".into(),
@@ -176,7 +176,7 @@ pub(crate) fn manifest(folder: &Path, owner: Option<u32>) -> Result<Option<Manif
         other => return Err(FolderError::ManifestKind { path, what: name(other) }),
     }
     // Of the open file, so that it can be no other that is read.
-    one_owner(folder, owner, stat.st_uid)?;
+    one_owner(folder, manifest::NAME, owner, stat.st_uid)?;
     let mut bytes = Vec::new();
     if let Err(error) = file.take(manifest::MAX_LEN as u64 + 1).read_to_end(&mut bytes) {
         return Err(FolderError::Io { path, error });
@@ -190,6 +190,16 @@ pub(crate) fn manifest(folder: &Path, owner: Option<u32>) -> Result<Option<Manif
     }
 }
 
+/// Why a file can't be opened that is there.
+pub(crate) fn closed(path: &Path) -> FolderError {
+    match path.metadata() {
+        Ok(metadata) => {
+            FolderError::Unreadable { path: path.into(), mode: metadata.mode() & 0o7777, owner: metadata.uid() }
+        }
+        Err(error) => FolderError::Io { path: path.into(), error },
+    }
+}
+
 /// Of a file of which nothing can be read, the kind and the owner say more than that.
 fn unreadable(folder: &Path, path: PathBuf, owner: Option<u32>, error: Errno) -> FolderError {
     let metadata = match path.symlink_metadata() {
@@ -200,16 +210,18 @@ fn unreadable(folder: &Path, path: PathBuf, owner: Option<u32>, error: Errno) ->
     if kind != FileType::RegularFile {
         return FolderError::ManifestKind { path, what: name(kind) };
     }
-    match one_owner(folder, owner, metadata.uid()) {
+    match one_owner(folder, manifest::NAME, owner, metadata.uid()) {
         Err(error) => error,
         Ok(()) => FolderError::Unreadable { path, mode: metadata.mode() & 0o7777, owner: metadata.uid() },
     }
 }
 
-fn one_owner(folder: &Path, owner: Option<u32>, found: u32) -> Result<(), FolderError> {
+/// What is at the root must belong to one owner: that of `folder`, and that of `file` in it, which is `found`.
+pub(crate) fn one_owner(folder: &Path, file: &str, owner: Option<u32>, found: u32) -> Result<(), FolderError> {
     match owner {
         Some(owner) if owner != found => Err(FolderError::Owners {
             root: folder.into(),
+            file: file.into(),
             root_owner: users::name_of(owner),
             owner: users::name_of(found),
         }),

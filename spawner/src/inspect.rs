@@ -6,16 +6,19 @@ use crate::folder::{self, FolderError, Root};
 use crate::identity::{self, Choice, IdentityError, Rules};
 use crate::limits;
 use crate::look;
-use crate::manifest::{self, Manifest};
+use crate::manifest::Manifest;
 use crate::privilege;
+use crate::recognise::{Files, InterpreterError, Surroundings};
 use crate::reports;
-use hatchery_protocol::client::SessionProtocol;
+use crate::setup;
+use crate::start::{self, Env, Start, StartError};
 use hatchery_protocol::codec::{self, MAX_PACKET};
-use hatchery_protocol::link::{Identity, LaunchPlan, Listen, Program, ReadyBy};
-use hatchery_protocol::options::{AppOptions, Start};
+use hatchery_protocol::link::{Identity, LaunchPlan, Program, ReadyBy};
+use hatchery_protocol::options::{self, AppOptions};
 use hatchery_protocol::report::Setup;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,23 +35,14 @@ pub(crate) enum InspectError {
     Identity(#[from] IdentityError),
     #[error("{} runs as {user}, and the child process that was to look into it can't become that user: {error}", app.display())]
     Assume { app: PathBuf, user: String, error: std::io::Error },
-    #[error("nothing in {} says how it is started", .0.display())]
-    NoCommand(PathBuf),
     #[error("the start command given for {} is empty", .0.display())]
     EmptyCommand(PathBuf),
     #[error("the start command given for {} contains a null byte", .0.display())]
     NullInCommand(PathBuf),
     #[error("{} is a file, and a start command needs a folder to run in", .0.display())]
     CommandInFile(PathBuf),
-    #[error("the command contains `{{port}}` and `{{socket}}`; an app listens in one place")]
-    TwoPlaces,
-    #[error("{}: `listen = \"{listen}\"` contradicts the command, which contains `{word}`", manifest::NAME)]
-    Contradiction { listen: &'static str, word: &'static str },
-    #[error(
-        "{}: `listen = \"socket\"` needs `{{socket}}` in the command: how else would the app know its path",
-        manifest::NAME
-    )]
-    SocketUnsaid,
+    #[error("{0}")]
+    Start(#[from] StartError),
     #[error("the environment variable `{name}` given for the app: {error}")]
     Variable { name: String, error: NameError },
     #[error("the name of the environment contains a null byte")]
@@ -67,25 +61,29 @@ impl InspectError {
                  ordinary user."
                     .into()
             }
-            Self::NoCommand(folder) => format!(
-                "Put a file {} there that says it, such as:\n\n\
-                 command = [\"python3\", \"server.py\"]   # serves HTTP on the socket at descriptor 3\n\n\
-                 or, for a program that takes a port:\n\n\
-                 command = \"node server.js --port {{port}}\"\n",
-                folder.join(manifest::NAME).display()
-            ),
             Self::EmptyCommand(_) => "Say which program starts the app.".into(),
             Self::NullInCommand(_) => "Remove it.".into(),
             Self::CommandInFile(_) => "Name the app's folder as its root.".into(),
-            Self::TwoPlaces => "Keep one of them.".into(),
-            Self::Contradiction { .. } => "Remove the `listen` line: the command says it.".into(),
-            Self::SocketUnsaid => "Say where the path goes, such as `--bind unix:{socket}`.".into(),
+            Self::Start(error) => error.remedy(),
             Self::Variable { error: NameError::Reserved, .. } => {
                 "Leave it out; Hatchery tells the app its place to listen in PORT, LISTEN_* and HATCHERY_*.".into()
             }
             Self::Variable { .. } => "Give it a name and a value that an environment can hold.".into(),
             Self::EnvironmentName => "Give it a name like `production`.".into(),
             Self::TooLong(_) => "Pass long values in a file of the app's.".into(),
+        }
+    }
+}
+
+impl InspectError {
+    /// What is wrong with the folder, if that is it.
+    fn folder(&self) -> Option<&FolderError> {
+        match self {
+            Self::Folder(error)
+            | Self::Start(StartError::Folder(error) | StartError::Interpreter(InterpreterError::Folder(error))) => {
+                Some(error)
+            }
+            _ => None,
         }
     }
 }
@@ -102,10 +100,7 @@ pub(crate) fn inspect(root: &[u8], settings: AppOptions, rules: &Rules) -> Answe
     match plan(root, settings, who) {
         Ok(plan) => Answer::Plan(Box::new(plan)),
         Err(error) => {
-            let closed = match (&error, &user) {
-                (InspectError::Folder(error), Some(user)) => error.closed_to(user),
-                _ => None,
-            };
+            let closed = user.as_deref().and_then(|user| error.folder()?.closed_to(user));
             let (problem, remedy) = closed.unwrap_or_else(|| (error.to_string(), error.remedy()));
             failed(problem, remedy)
         }
@@ -136,100 +131,107 @@ pub(crate) fn become_whom_it_runs_as(path: &Path, settings: &AppOptions, rules: 
 
 fn plan(root: &[u8], options: AppOptions, who: Who) -> Result<LaunchPlan, InspectError> {
     let path = Path::new(OsStr::from_bytes(root));
-    let owner = who.owner;
-    let limits = limits::of(&options);
-    let seen = if options.start == Some(Start::DemoApp) { None } else { look::without_update(path) };
-    let (program, directory, manifest) = match options.start {
-        Some(Start::DemoApp) => {
-            (Program::DemoApp, PathBuf::from("/"), Manifest { concurrency: Some(0), ..Manifest::default() })
-        }
-        Some(Start::Command(command)) => {
-            let (directory, manifest) = match folder::resolve(path, owner)? {
-                Root::Folder(folder) => (folder.clone(), folder::manifest(&folder, owner)?.unwrap_or_default()),
-                Root::Program(_) => return Err(InspectError::CommandInFile(path.into())),
-            };
-            (given(command, path)?, directory, manifest)
-        }
-        None => match folder::resolve(path, owner)? {
-            Root::Folder(folder) => {
-                let mut manifest = folder::manifest(&folder, owner)?.unwrap_or_default();
-                let command = manifest.command.take().ok_or_else(|| InspectError::NoCommand(path.into()))?;
-                (program(command), folder, manifest)
-            }
-            Root::Program(program) => {
-                let directory = program.parent().unwrap_or(Path::new("/")).to_path_buf();
-                (Program::Command(vec![program.into_os_string().into_encoded_bytes()]), directory, Manifest::default())
-            }
-        },
-    };
-    let protocol = manifest.protocol.unwrap_or(SessionProtocol::Http);
-    let plan = LaunchPlan {
-        documents: None,
-        setup: Setup::default(),
+    let seen = if options.start == Some(options::Start::DemoApp) { None } else { look::without_update(path) };
+    let inherited = environment::inherited(std::env::vars_os());
+    let Begun { start, directory, manifest } = begun(path, &options, &who, &inherited)?;
+    let mut plan = LaunchPlan {
         root: root.to_vec(),
         directory: directory.into_os_string().into_encoded_bytes(),
-        listen: listen(&program, manifest.listen, protocol)?,
-        program,
+        listen: start.listen,
+        program: start.program,
         ready: manifest.ready.unwrap_or(ReadyBy::Probe),
-        protocol,
-        concurrency: options.concurrency.or(manifest.concurrency).unwrap_or(1),
-        environment: environment_name(options.environment)?,
-        env: env(manifest.env, options.env)?,
+        protocol: start.protocol,
+        concurrency: options.concurrency.or(manifest.concurrency).unwrap_or(start.concurrency),
+        environment: environment_name(options.environment.clone())?,
+        env: [start.usual, env(manifest.env, &options.env)?, start.env].concat(),
+        documents: start.documents,
         start_timeout: options.start_timeout.unwrap_or(START_TIMEOUT),
         identity: who.identity,
-        limits,
+        limits: limits::of(&options),
         dump_signal: options.dump_signal.unwrap_or_default(),
         seen,
+        setup: Setup::default(),
     };
+    plan.setup = setup::of(&plan, &options, &inherited);
     let len = codec::encode_payload(&plan).map_or(usize::MAX, |bytes| bytes.len());
     if len > LONGEST_PLAN { Err(InspectError::TooLong(len)) } else { Ok(plan) }
 }
 
-fn given(command: Vec<String>, root: &Path) -> Result<Program, InspectError> {
+/// What is started, where, and what else its manifest says.
+struct Begun {
+    start: Start,
+    directory: PathBuf,
+    manifest: Manifest,
+}
+
+fn begun(path: &Path, options: &AppOptions, who: &Who, inherited: &Variables) -> Result<Begun, InspectError> {
+    let owner = who.owner;
+    let manifest_of = |folder: &Path| Ok::<_, FolderError>(folder::manifest(folder, owner)?.unwrap_or_default());
+    match &options.start {
+        Some(options::Start::DemoApp) => {
+            let start = start::command_of(Program::DemoApp, &Manifest::default())?;
+            Ok(Begun {
+                start: Start { concurrency: 0, ..start },
+                directory: PathBuf::from("/"),
+                manifest: Manifest::default(),
+            })
+        }
+        Some(options::Start::Command(command)) => match folder::resolve(path, owner)? {
+            Root::Folder(folder) => {
+                let manifest = manifest_of(&folder)?;
+                Ok(Begun { start: start::command_of(given(command, path)?, &manifest)?, directory: folder, manifest })
+            }
+            Root::Program(_) => Err(InspectError::CommandInFile(path.into())),
+        },
+        None => match folder::resolve(path, owner)? {
+            Root::Folder(folder) => {
+                let own = manifest_of(&folder)?;
+                let files = Files::of(&folder);
+                let around = surroundings(inherited, &own, options, who.identity.as_ref());
+                let (manifest, _) = start::completed(&files, own, owner)?;
+                let start = start::of(&files, &around, &manifest, owner)?;
+                Ok(Begun { start, directory: folder, manifest })
+            }
+            Root::Program(program) => {
+                let directory = program.parent().unwrap_or(Path::new("/")).to_path_buf();
+                let command = Program::Command(vec![program.into_os_string().into_encoded_bytes()]);
+                let manifest = Manifest::default();
+                Ok(Begun { start: start::command_of(command, &manifest)?, directory, manifest })
+            }
+        },
+    }
+}
+
+type Variables = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a worker of the app will find around it.
+pub(crate) fn surroundings(
+    inherited: &Variables,
+    manifest: &Manifest,
+    options: &AppOptions,
+    identity: Option<&Identity>,
+) -> Surroundings {
+    let said = |name: &str| {
+        let mut variables = options.env.iter().rev().chain(manifest.env.iter().rev());
+        variables.find(|(known, _)| known == name).map(|(_, value)| value.clone().into_bytes())
+    };
+    let inherited = |name: &[u8]| inherited.get(name).cloned().unwrap_or_default();
+    let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+    Surroundings {
+        path: said("PATH").unwrap_or_else(|| inherited(b"PATH")),
+        home: path(identity.map_or_else(|| inherited(b"HOME"), |identity| identity.home.clone())),
+        virtual_env: said("VIRTUAL_ENV").filter(|value| !value.is_empty()).map(path),
+    }
+}
+
+fn given(command: &[String], root: &Path) -> Result<Program, InspectError> {
     if command.first().is_none_or(String::is_empty) {
         return Err(InspectError::EmptyCommand(root.into()));
     }
     if command.iter().any(|word| word.contains('\0')) {
         return Err(InspectError::NullInCommand(root.into()));
     }
-    Ok(program(command))
-}
-
-fn program(command: Vec<String>) -> Program {
-    Program::Command(command.into_iter().map(String::into_bytes).collect())
-}
-
-/// Where the app listens: what the command says, else the manifest, else what is usual.
-fn listen(program: &Program, said: Option<Listen>, protocol: SessionProtocol) -> Result<Listen, InspectError> {
-    let contains = |word: &str| match program {
-        Program::Command(command) => {
-            command.iter().any(|argument| argument.windows(word.len()).any(|window| window == word.as_bytes()))
-        }
-        Program::DemoApp | Program::Loader(_) => false,
-    };
-    let (by_command, word) = match (contains("{port}"), contains("{socket}")) {
-        (true, true) => return Err(InspectError::TwoPlaces),
-        (true, false) => (Some(Listen::Port), "{port}"),
-        (false, true) => (Some(Listen::Socket), "{socket}"),
-        (false, false) => (None, ""),
-    };
-    match (by_command, said) {
-        (Some(listen), Some(said)) if listen != said => Err(InspectError::Contradiction { listen: name(said), word }),
-        (Some(listen), _) => Ok(listen),
-        (None, Some(Listen::Socket)) => Err(InspectError::SocketUnsaid),
-        (None, Some(said)) => Ok(said),
-        (None, None) if protocol == SessionProtocol::Fastcgi => Ok(Listen::Stdin),
-        (None, None) => Ok(Listen::Fd),
-    }
-}
-
-fn name(listen: Listen) -> &'static str {
-    match listen {
-        Listen::Fd => "fd",
-        Listen::Stdin => "stdin",
-        Listen::Port => "port",
-        Listen::Socket => "socket",
-    }
+    Ok(Program::Command(command.iter().map(|word| word.clone().into_bytes()).collect()))
 }
 
 fn environment_name(said: Option<String>) -> Result<String, InspectError> {
@@ -240,21 +242,26 @@ fn environment_name(said: Option<String>) -> Result<String, InspectError> {
     }
 }
 
-/// Names and values as a plan holds them.
-type Env = Vec<(Vec<u8>, Vec<u8>)>;
-
 /// The manifest's variables, which are checked already, and over them those from outside.
-fn env(manifest: Vec<(String, String)>, given: Vec<(String, String)>) -> Result<Env, InspectError> {
-    for (name, value) in &given {
+fn env(manifest: Vec<(String, String)>, given: &[(String, String)]) -> Result<Env, InspectError> {
+    for (name, value) in given {
         environment::check(name.as_bytes(), value.as_bytes())
             .map_err(|error| InspectError::Variable { name: name.clone(), error })?;
     }
-    Ok(manifest.into_iter().chain(given).map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect())
+    Ok(manifest
+        .into_iter()
+        .chain(given.iter().cloned())
+        .map(|(name, value)| (name.into_bytes(), value.into_bytes()))
+        .collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest;
+    use hatchery_protocol::client::SessionProtocol;
+    use hatchery_protocol::link::Listen;
+    use hatchery_protocol::options::Start;
 
     fn app(manifest: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -326,6 +333,7 @@ mod tests {
         assert!(report.problem.ends_with("says how it is started"), "{}", report.problem);
         let pasted = report.remedy.lines().find(|line| line.starts_with("command")).unwrap();
         assert!(manifest::parse(pasted).unwrap().command.is_some());
+        assert!(report.remedy.contains("config.ru") && report.remedy.contains("package.json"), "{}", report.remedy);
     }
 
     #[test]

@@ -21,6 +21,9 @@
 //! | `errand` | a short-lived child that touches what could hang, and its answer |
 //! | `errands` | all of them: how many at once, which wait, which hang |
 //! | `inspect`, `manifest`, `folder` | how an app is started: from its root, its `hatchery.toml` |
+//! | `recognise`, `start` | or from what lies there; and what a manifest comes to |
+//! | `detect` | the same for people, before anything is started |
+//! | `setup`, `secrets` | a plan for people, without what may be secret |
 //! | `look` | what about an app's root can ask for a restart |
 //! | `swap`, `trials` | exchanging an app's files for another version of them |
 //! | `identity`, `users` | whom an app runs as: from what the operator said, and who owns what is at its root |
@@ -73,6 +76,7 @@ mod child;
 mod command;
 mod confine;
 mod control;
+pub mod detect;
 mod environment;
 mod errand;
 mod errands;
@@ -94,9 +98,13 @@ mod place;
 mod pool_group;
 mod preloaders;
 mod privilege;
+mod recognise;
 mod reports;
+mod secrets;
 mod serve;
+mod setup;
 mod socket;
+mod start;
 mod startup;
 mod swap;
 mod sweep;

@@ -90,21 +90,32 @@ pub(crate) struct Gifts {
     pub(crate) listener: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    /// Its end of the channel where it announces itself.
+    pub(crate) announce: OwnedFd,
 }
 
-/// Tells the preloader at `control` to fork. Answers with our end of the channel where the worker announces itself.
-pub(crate) fn order(control: impl AsFd, gifts: &Gifts) -> Result<OwnedFd, ForkError> {
-    let failed = |errno: Errno| ForkError::Order(errno.into());
-    let (announce, theirs) = packet::pair().map_err(failed)?;
-    set_socket_passcred(&announce, true).map_err(failed)?;
-    // Programs expect to wait in `accept` and `write`.
-    for descriptor in [&gifts.listener, &gifts.stdout, &gifts.stderr] {
-        let flags = rustix::fs::fcntl_getfl(descriptor).map_err(failed)?;
-        rustix::fs::fcntl_setfl(descriptor, flags - OFlags::NONBLOCK).map_err(failed)?;
+/// The channel where a worker that is to be forked announces itself: our end, and that of the worker.
+pub(crate) fn announcement() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (ours, theirs) = packet::pair()?;
+    set_socket_passcred(&ours, true)?;
+    Ok((ours, theirs))
+}
+
+impl Gifts {
+    /// Programs expect to wait in `accept` and `write`.
+    pub(crate) fn blocking(&self) -> Result<(), Errno> {
+        for descriptor in [&self.listener, &self.stdout, &self.stderr] {
+            let flags = rustix::fs::fcntl_getfl(descriptor)?;
+            rustix::fs::fcntl_setfl(descriptor, flags - OFlags::NONBLOCK)?;
+        }
+        Ok(())
     }
-    let descriptors = [gifts.listener.as_fd(), gifts.stdout.as_fd(), gifts.stderr.as_fd(), theirs.as_fd()];
-    control::order_fork(control, &gifts.mark, &descriptors).map_err(failed)?;
-    Ok(announce)
+
+    /// Tells the preloader at `control` to fork.
+    pub(crate) fn order(&self, control: impl AsFd) -> Result<(), ForkError> {
+        let descriptors = [&self.listener, &self.stdout, &self.stderr, &self.announce].map(AsFd::as_fd);
+        control::order_fork(control, &self.mark, &descriptors).map_err(|errno| ForkError::Order(errno.into()))
+    }
 }
 
 impl Fork {

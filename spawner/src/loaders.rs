@@ -32,7 +32,16 @@ const ASGI: &[&str] = &[
     "\nmain(ASGI)\n",
 ];
 
-const RACK: &[&str] = &[];
+const RACK: &[&str] = &[
+    include_str!("../loaders/ruby/contract.rb"),
+    include_str!("../loaders/ruby/load.rb"),
+    include_str!("../loaders/ruby/request.rb"),
+    include_str!("../loaders/ruby/answer.rb"),
+    include_str!("../loaders/ruby/exchange.rb"),
+    include_str!("../loaders/ruby/server.rb"),
+    include_str!("../loaders/ruby/preloader.rb"),
+    include_str!("../loaders/ruby/main.rb"),
+];
 
 const NODE: &[&str] = &[];
 

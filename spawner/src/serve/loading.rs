@@ -10,6 +10,7 @@ use crate::loaders;
 use crate::preloaders::{CHANNELS, News, Stage};
 use crate::reports;
 use hatchery_protocol::link::{FromSpawner, LaunchPlan, Program, WorkerNumber};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -124,13 +125,15 @@ impl Server {
             launch::give(&given.stdout, identity)?;
             launch::give(&given.stderr, identity)?;
         }
-        let gifts = Gifts { mark: given.mark, listener, stdout: given.stdout, stderr: given.stderr };
-        let announce = forks::order(control, &gifts);
-        if let Err(ForkError::Order(_)) = &announce {
+        let (announce, theirs) = forks::announcement().map_err(io::Error::from)?;
+        let Given { mark, stdout, stderr, .. } = given;
+        let gifts = Gifts { mark, listener, stdout, stderr, announce: theirs };
+        gifts.blocking().map_err(io::Error::from)?;
+        if let Err(error) = gifts.order(control) {
             // It takes no orders any more, and hears so.
             self.channels.remove(preloader);
+            return Err(error.into());
         }
-        let announce = announce?;
         let missed = applied.missed.iter().map(|(said, why)| said.missed(why)).collect();
         let group_required = applied.kept.iter().any(|said| limits::is_required(&plan.limits.required, said.key));
         story.group_limits = applied.kept;

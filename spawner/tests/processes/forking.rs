@@ -1,8 +1,8 @@
 //! Workers that are forked from a preloader.
 
-use crate::keeper::{Keeper, Worker, is_root, kill, next, read_line, reap, runs, status, wait_for};
-use crate::loading::{end, has_python, nobody, preloaded, real, standin};
-use hatchery_protocol::link::{FromSpawner, LaunchPlan, StartAs, ToSpawner, WorkerNumber};
+use crate::keeper::{Keeper, Worker, is_root, kill, next, read_line, reap, runs, skip, status, wait_for};
+use crate::loading::{end, has_python, has_rack, loaded_by, nobody, preloaded, real, standin};
+use hatchery_protocol::link::{FromSpawner, LaunchPlan, Loader, StartAs, ToSpawner, WorkerNumber};
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -99,6 +99,64 @@ fn a_worker_is_forked_from_what_has_loaded_its_app_and_is_like_any_other() {
     }
     assert!(runs(preloader.pid));
     end(&mut keeper, &preloader);
+}
+
+#[test]
+fn rack_apps_and_asgi_apps_are_forked_too() {
+    let mut keeper = Keeper::start();
+    let rack = "Hatchery.on_start { |forked| $stdout.puts \"start #{forked} #{ENV['HATCHERY_WORKER']} #{$$}\" }\n\
+                run ->(env) { [200, {}, ['hello']] }\n";
+    let asgi = "import hatchery, os\n\
+                @hatchery.on_start\n\
+                def start(forked):\n    \
+                    print('start', str(forked).lower(), os.environ['HATCHERY_WORKER'], os.getpid(), flush=True)\n\
+                async def application(scope, receive, send):\n    pass\n";
+    for (loader, entry, app) in [(Loader::Rack, "config.ru", rack), (Loader::Asgi, "asgi.py", asgi)] {
+        if !(if loader == Loader::Rack { has_rack() } else { has_python() }) {
+            continue;
+        }
+        let app = keeper.app(&[(entry, app)]);
+        let plan = loaded_by(&keeper, &app, loader, entry);
+        let preloader = preloaded(&mut keeper, &plan);
+        let worker = fork(&mut keeper, &plan, &preloader);
+        let mark = hatchery_protocol::mark::worker(&keeper.pool, 1, worker.number.0);
+        assert_eq!(read_line(&worker.stdout), format!("start true {mark} {}", worker.pid));
+        assert_eq!(status(worker.pid, "PPid"), std::process::id().to_string());
+        end(&mut keeper, &worker);
+        end(&mut keeper, &preloader);
+    }
+}
+
+#[test]
+fn a_forked_worker_has_a_control_group_of_its_own_with_its_limits() {
+    if !has_python() {
+        return;
+    }
+    let mut keeper = Keeper::start();
+    let mut plan = standin(&mut keeper, "good");
+    plan.limits.pids_max = Some(17);
+    let preloader = preloaded(&mut keeper, &plan);
+    let Some(group) = preloader.cgroup.clone() else {
+        skip("the control group of a forked worker: none of version 2 can be made here");
+        return end(&mut keeper, &preloader);
+    };
+    let limited = preloader.missed.is_empty();
+    if limited {
+        plan.limits.required = vec!["pids_max".into()];
+    } else {
+        skip("the limits of a forked worker's control group: it has no controllers here");
+    }
+    let worker = fork(&mut keeper, &plan, &preloader);
+    let own = worker.cgroup.clone().unwrap();
+    assert_ne!(own, group);
+    assert!(!limited || std::fs::read_to_string(own.join("pids.max")).unwrap() == "17\n");
+    assert_eq!(std::fs::read_to_string(own.join("cgroup.procs")).unwrap().trim(), worker.pid.to_string());
+    // What ends the preloader, all that is in its group included, does not end its workers.
+    end(&mut keeper, &preloader);
+    wait_for("the preloader's group to go", || (!group.exists()).then_some(()));
+    assert!(runs(worker.pid));
+    end(&mut keeper, &worker);
+    wait_for("the worker's group to go", || (!own.exists()).then_some(()));
 }
 
 #[test]

@@ -6,9 +6,11 @@ use hatchery_protocol::link::{
     FromSpawner, Identity, LaunchPlan, Loader, Loading, Program, StartAs, ToSpawner, WorkerNumber,
 };
 use hatchery_protocol::report::{Setup, SpawnReport, SpawnStep};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 const PYTHON: &str = "/usr/bin/python3";
+const RUBY: &str = "/usr/bin/ruby";
 
 /// The system's own Python, which every user may execute.
 pub(crate) fn has_python() -> bool {
@@ -19,14 +21,28 @@ pub(crate) fn has_python() -> bool {
     has
 }
 
-/// A plan for the real loader.
+/// The system's own Ruby, with the library that Rack apps are made with.
+pub(crate) fn has_rack() -> bool {
+    let mut ruby = std::process::Command::new(RUBY);
+    let has =
+        ruby.args(["-e", "require 'rack'"]).stderr(std::process::Stdio::null()).status().is_ok_and(|s| s.success());
+    if !has {
+        skip(&format!("the loader for Rack: there is no {RUBY} with rack"));
+    }
+    has
+}
+
+/// A plan for the real loader of Python apps.
 pub(crate) fn real(keeper: &Keeper, app: &Path, entry: &str) -> LaunchPlan {
-    use std::os::unix::ffi::OsStrExt;
+    loaded_by(keeper, app, Loader::Wsgi, entry)
+}
+
+pub(crate) fn loaded_by(keeper: &Keeper, app: &Path, loader: Loader, entry: &str) -> LaunchPlan {
     let mut plan = keeper.plan(&[]);
     plan.directory = app.canonicalize().unwrap().as_os_str().as_bytes().to_vec();
     plan.protocol = SessionProtocol::Session;
-    let interpreter = vec![PYTHON.into()];
-    plan.program = Program::Loader(Loading { loader: Loader::Wsgi, interpreter, entry: entry.into(), preload: true });
+    let interpreter = vec![if loader == Loader::Rack { RUBY } else { PYTHON }.into()];
+    plan.program = Program::Loader(Loading { loader, interpreter, entry: entry.into(), preload: true });
     plan.setup = Setup { command: vec!["python3".into()], directory: "/apps/test".into(), ..Setup::default() };
     plan
 }

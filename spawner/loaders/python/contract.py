@@ -3,14 +3,15 @@
 #   asgi: contract.py entry.py preloader.py asgi.py http.py websocket.py server.py
 # and `main(WSGI)` or `main(ASGI)` as the last line. It runs on Python 3.8 and newer with the standard library
 # alone. Its text is compiled at each start, and what it imports is imported before the app: both are kept small,
-# which is why `_socket` is used (all that the module `socket` is made of), and why rare imports are made in place.
+# which is why `_socket` and `_signal` are used (all that `socket` and `signal` are made of, without their enums),
+# and why rare imports are made in place.
 #
 # Descriptors: 3 the listener (not in a preloader), 4 this text, 5 control.
 
-import os
-import signal
-import sys
+import _signal as signal
 import _socket
+import os
+import sys
 
 LISTENER, TEXT, CONTROL = 3, 4, 5
 FIELD_LIMIT = 8 * 1024

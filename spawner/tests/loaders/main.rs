@@ -6,6 +6,7 @@ mod python;
 mod python_asgi;
 mod python_fork;
 mod python_start;
+mod python_websocket;
 mod python_wsgi;
 mod ruby;
 mod session;

@@ -87,6 +87,33 @@ fn a_preloader_leaves_when_its_spawner_has_or_when_it_is_told() {
 }
 
 #[test]
+fn a_worker_is_tied_to_its_parents_life_by_the_kernel_or_else_by_its_log() {
+    let look = r#"
+import ctypes
+def application(environ, start_response):
+    signal = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(signal), 0, 0, 0)  # PR_GET_PDEATHSIG
+    start_response("200 OK", [])
+    return [str(signal.value).encode()]
+"#;
+    let Some((_app, preloader)) = preload("parents", look) else { return };
+    preloader.ready();
+    assert_eq!(Session::new(&preloader.fork("test.0.1")).get("/").text(), "9");
+
+    let app = App::new(&[
+        ("main.py", &APP.replace("print(\"a line", "0 and print(\"")),
+        ("ctypes.py", "raise ImportError('no ctypes here')"),
+    ]);
+    let preloader = launch("parents", "wsgi", &app, "main", 1).unwrap().preload();
+    preloader.ready();
+    let mut worker = preloader.fork("test.0.1");
+    assert_eq!(Session::new(&worker).get("/").status, 200);
+    assert!(worker.process.is_running());
+    worker.process.output.close();
+    assert_eq!(worker.process.wait(), 0, "who reads the log is gone");
+}
+
+#[test]
 fn a_worker_that_is_not_let_go_leaves() {
     let Some((_app, preloader)) = preload("unwanted workers", APP) else { return };
     preloader.ready();

@@ -37,7 +37,7 @@ fn an_entry_is_a_module_or_a_file_with_or_without_a_name() {
         ("shop/wsgi.py", &factory),
         ("plain.py", HELLO),
         ("my-app.py", HELLO),
-        ("types.py", HELLO),
+        ("io.py", HELLO),
         ("other.py", &HELLO.replace("application", "app")),
     ]);
     for (entry, module) in [
@@ -51,7 +51,7 @@ fn an_entry_is_a_module_or_a_file_with_or_without_a_name() {
         ("plain.py", "plain"),
         ("my-app.py", "my_app"),
         // Of the standard library's name, and so imported before it.
-        ("types.py", "app_types"),
+        ("io.py", "app_io"),
         ("other.py", "other"),
     ] {
         let Some(worker) = start("entries", "wsgi", &app, entry) else { return };

@@ -134,6 +134,13 @@ impl Session {
         std::mem::take(&mut self.buffer)
     }
 
+    /// The next so many bytes, whatever they mean.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        assert!(self.exactly(count, &mut bytes), "the connection has ended after {bytes:?}");
+        bytes
+    }
+
     fn chunks(&mut self, body: &mut Vec<u8>) -> bool {
         loop {
             let Some(line) = self.line() else { return false };

@@ -3,7 +3,9 @@
 //! The connection to the worker is driven by whoever waits for the answer, so nothing outlives it: an answer
 //! that is dropped before its end drops the session, which abandons it.
 
+use super::fastcgi::Odd;
 use super::upload::{Source, Upload};
+use super::wire::{Speech, Wire};
 use bytes::Bytes;
 use hatchery_pool_client::{Ended, Session};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -12,12 +14,10 @@ use hyper::http::response;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, sleep};
 
@@ -47,6 +47,8 @@ pub(crate) struct Failure {
     pub(crate) received: bool,
     /// The pool ended the session.
     pub(crate) ended: Option<Ended>,
+    /// What a FastCGI worker made of it.
+    pub(crate) odd: Option<Odd>,
 }
 
 /// Sends `request`, whose body is one of `source`'s, to a worker of the app at `root`, and waits for the head of
@@ -55,13 +57,14 @@ pub(crate) async fn send(
     session: Session,
     root: &Arc<PathBuf>,
     request: Request<Upload>,
+    speech: Speech,
     source: &Source,
 ) -> Result<Outcome, Failure> {
     let pid = session.pid();
-    let wire = TokioIo::new(Wire { session, sent: false, received: false });
+    let wire = TokioIo::new(Wire::new(session, speech));
     let (sender, connection) = match http1::handshake(wire).await {
         Ok(both) => both,
-        Err(error) => return Err(Failure { error, sent: false, received: false, ended: None }),
+        Err(error) => return Err(Failure { error, sent: false, received: false, ended: None, odd: None }),
     };
     let mut exchange = Exchange { connection, sender, over: false };
     let answer = {
@@ -75,16 +78,18 @@ pub(crate) async fn send(
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            let Wire { session, sent, received } = exchange.connection.into_parts().io.into_inner();
+            let wire = exchange.connection.into_parts().io.into_inner();
+            let (sent, received, odd) = (wire.sent, wire.received, wire.odd().cloned());
+            let session = wire.into_session();
             let ended = if received || source.has_failed() { session.ended() } else { reason(&session).await };
-            return Err(Failure { error, sent, received, ended });
+            return Err(Failure { error, sent, received, ended, odd });
         }
     };
     let (head, incoming) = answer.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         poll_fn(|context| exchange.drive(context)).await;
         let parts = exchange.connection.into_parts();
-        return Ok(Outcome::Switched { head, session: parts.io.into_inner().session, early: parts.read_buf });
+        return Ok(Outcome::Switched { head, session: parts.io.into_inner().into_session(), early: parts.read_buf });
     }
     let mut body = WorkerBody { incoming, driver: Some(Driver::of(exchange, source)), root: root.clone(), pid };
     if body.incoming.is_end_stream() {
@@ -183,7 +188,7 @@ impl Driver {
     /// Why the pool ended the session, as far as that is known here. Abandons it.
     fn ended(self) -> Option<Ended> {
         match self {
-            Self::Here(exchange) => exchange.connection.into_parts().io.into_inner().session.ended(),
+            Self::Here(exchange) => exchange.connection.into_parts().io.into_inner().session().ended(),
             Self::Apart(_) => None,
         }
     }
@@ -234,62 +239,19 @@ impl Exchange {
         drop(sender);
         let parked = idle && matches!(connection.poll_without_shutdown(context), Poll::Ready(Ok(())));
         let parts = connection.into_parts();
-        let session = parts.io.into_inner().session;
         let keep = parked && parts.read_buf.is_empty();
-        let mut told = Box::pin(async move { if keep { session.keep().await } else { session.finish().await } });
+        let mut wire = parts.io.into_inner();
+        let mut told = Box::pin(async move {
+            // Until then the worker is busy with this request, whose session it is.
+            if !wire.is_over() && poll_fn(|context| wire.poll_over(context)).await.is_err() {
+                return Ok(());
+            }
+            let keep = keep && wire.is_clean();
+            let session = wire.into_session();
+            if keep { session.keep().await } else { session.finish().await }
+        });
         if told.as_mut().poll(context).is_pending() {
             tokio::spawn(told);
         }
-    }
-}
-
-/// A session that knows whether it was used.
-#[derive(Debug)]
-struct Wire {
-    session: Session,
-    sent: bool,
-    received: bool,
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.session).poll_read(context, buffer);
-        self.received |= buffer.filled().len() > before;
-        read
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.session).poll_write(context, bytes);
-        self.sent |= matches!(written, Poll::Ready(Ok(1..)));
-        written
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.session).poll_write_vectored(context, slices);
-        self.sent |= matches!(written, Poll::Ready(Ok(1..)));
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.session.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.session).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.session).poll_shutdown(context)
     }
 }

@@ -1,15 +1,21 @@
 //! One request: to which app, over which session, and what is answered when that fails.
 
 use super::attempts::Attempts;
+use super::cgi::{Call, Length};
 use super::exchange::{self, Failure, Outcome, WorkerBody};
+use super::fastcgi::{Odd, Verdict};
 use super::headers::{self, Peer};
 use super::interim::Interim;
-use super::pages::{Page, wants_html};
+use super::log_line::Lines;
+use super::pages::{Document, Page, Reader};
+use super::pieces::Pieces;
 use super::pool::Pool;
 use super::reload::Routes;
 use super::router::{Route, Router};
 use super::switch::Switched;
-use super::upload::Source;
+use super::telling::{self, Finder, Folders, Way};
+use super::upload::{Source, Unspooled, Upload};
+use super::wire::Speech;
 use bytes::Bytes;
 use hatchery_pool_client::{Ended, GetError, Refusal, Session, SessionProtocol};
 use http_body_util::{Either, Full};
@@ -22,8 +28,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// An answer's body: a worker's, or a page of our own.
-pub(crate) type Answer = Response<Either<WorkerBody, Full<Bytes>>>;
+/// An answer's body: a worker's, a page of our own, or a file of the application's.
+pub(crate) type Answer = Response<Either<WorkerBody, Either<Full<Bytes>, Pieces>>>;
 
 /// How long a client should wait where the pool is away for a moment, or out of descriptors.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -35,6 +41,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub(crate) struct Front {
     pub(crate) routes: Routes,
     pub(crate) pool: Pool,
+    pub(crate) folders: Folders,
     /// Connections that are no HTTP any more.
     pub(crate) switched: TaskTracker,
     /// The end of the time for open requests.
@@ -44,14 +51,18 @@ pub(crate) struct Front {
 impl Front {
     pub(crate) async fn answer(&self, peer: Peer, interim: &Interim, mut request: Request<Incoming>) -> Answer {
         let begun = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        let html = wants_html(request.headers());
+        let reader = Reader::of(request.headers());
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let router = self.routes.now();
         let answered = async {
             let asked = Asked::of(&head, &router)?;
             let source = Source::of(body).await.map_err(|_| unfinished())?;
-            match self.exchange(peer, interim, &head, &asked, &source).await? {
+            let outcome = match self.exchange(peer, interim, &head, &asked, source).await? {
+                Answered::Worker(outcome) => outcome,
+                Answered::File(answer) => return Ok(answer.map(|file| Either::Right(Either::Right(file)))),
+            };
+            match outcome {
                 Outcome::Answer(mut answer) => {
                     *answer.version_mut() = Version::HTTP_11;
                     headers::for_client(answer.headers_mut(), false);
@@ -61,11 +72,13 @@ impl Front {
                     headers::for_client(&mut head.headers, true);
                     let switched = Switched { session, early };
                     self.switched.spawn(switched.carry(on_upgrade, self.cut.clone()));
-                    Ok(Response::from_parts(head, Either::Right(Full::default())))
+                    Ok(Response::from_parts(head, Either::Right(Either::Left(Full::default()))))
                 }
             }
         };
-        let answer = answered.await.unwrap_or_else(|page: Page| page.answer(html).map(Either::Right));
+        let answer = answered
+            .await
+            .unwrap_or_else(|page: Page| page.answer(reader).map(|page| Either::Right(Either::Left(page))));
         interim.end();
         if let Some(begun) = begun {
             let (status, ms) = (answer.status().as_u16(), begun.elapsed().as_secs_f64() * 1000.0);
@@ -81,52 +94,138 @@ impl Front {
         interim: &Interim,
         head: &request::Parts,
         asked: &Asked<'_>,
-        source: &Source,
-    ) -> Result<Outcome, Page> {
+        mut source: Source,
+    ) -> Result<Answered, Page> {
         let upgrade = headers::upgrade_wanted(head);
+        let mut call = asked.call(head, peer, upgrade.as_ref(), &source);
+        let mut finder = Finder::default();
+        let root = &asked.route.root;
+        if let Some(file) = finder.look_ahead(&self.folders, root, &call).await? {
+            return Ok(Answered::File(file));
+        }
         let mut attempts = Attempts::default();
         loop {
-            let session = match self.pool.get(&asked.route.root).await {
+            let session = match self.pool.get(root).await {
                 Ok(session) => session,
                 Err(error) if attempts.may_start_another(&error) => continue,
                 Err(error) => return Err(refused(asked, &error)),
             };
             let pid = session.pid();
-            check_protocol(&session).inspect_err(|page| log(asked, pid, page, "its protocol is not spoken here"))?;
-            let Some(body) = source.body() else {
-                return Err(Page::new(StatusCode::BAD_GATEWAY, "Bad gateway", "The request could not be sent again."));
+            let (mut request, speech) = match self.tell(&session, asked, &call, &mut finder, &source).await {
+                Ok(Told::Request(request, speech)) => (request, speech),
+                Ok(Told::File(file)) => {
+                    give_back(session).await;
+                    return Ok(Answered::File(file));
+                }
+                Ok(Told::LengthFirst) => {
+                    // Meanwhile the worker serves others.
+                    give_back(session).await;
+                    source = source.spool().await.map_err(unspooled)?;
+                    call = asked.call(head, peer, upgrade.as_ref(), &source);
+                    continue;
+                }
+                Err(page) => {
+                    give_back(session).await;
+                    return Err(page);
+                }
             };
-            let mut request = Request::new(body);
-            *request.method_mut() = head.method.clone();
-            *request.uri_mut() = asked.uri.clone();
-            *request.headers_mut() =
-                headers::for_worker(head, asked.host.as_ref(), &asked.route.prefix, peer, upgrade.as_ref());
             let (sends, version) = (interim.clone(), head.version);
             hyper::ext::on_informational(&mut request, move |answer| {
                 sends.send(version, answer.status(), answer.headers());
             });
-            let failure = match exchange::send(session, &asked.route.root, request, source).await {
+            let failure = match exchange::send(session, root, request, speech, &source).await {
                 Ok(Outcome::Switched { .. }) if upgrade.is_none() => {
                     let page = bad_gateway("The application changed the protocol without being asked to.");
                     log(asked, pid, &page, "it answered 101 to a request without an upgrade");
                     return Err(page);
                 }
-                Ok(outcome) => return Ok(outcome),
+                Ok(outcome) => return Ok(Answered::Worker(outcome)),
                 Err(failure) => failure,
             };
-            if may_repeat(&head.method, &failure, source)
+            if may_repeat(&head.method, &failure, &source)
                 && let Some(pause) = attempts.after_failure_of(pid)
             {
-                tracing::debug!(app = %asked.route.root.display(), pid, "a worker was gone before it answered; trying another");
+                tracing::debug!(app = %root.display(), pid, "a worker was gone before it answered; trying another");
                 tokio::time::sleep(pause).await;
                 continue;
             }
-            let page = failed(&failure, source);
+            let page = failed(&failure, &source);
             // Who left can't be told, and it was not the application's fault.
             if !source.has_failed() {
                 log(asked, pid, &page, &because(&failure));
             }
             return Err(page);
+        }
+    }
+
+    /// The request in the words of a session's worker.
+    async fn tell(
+        &self,
+        session: &Session,
+        asked: &Asked<'_>,
+        call: &Call<'_>,
+        finder: &mut Finder,
+        source: &Source,
+    ) -> Result<Told, Page> {
+        let body = || {
+            let gone = || Page::new(StatusCode::BAD_GATEWAY, "Bad gateway", "The request could not be sent again.");
+            source.body().ok_or_else(gone)
+        };
+        let (request, speech) = match session.protocol() {
+            SessionProtocol::Http => (telling::as_http(call, body()?), Speech::Http),
+            SessionProtocol::Session => telling::as_session(call, body()?)?,
+            // CGI wants to know the length.
+            SessionProtocol::Fastcgi if call.body == Length::Chunked => return Ok(Told::LengthFirst),
+            SessionProtocol::Fastcgi => {
+                let root = &asked.route.root;
+                match finder.way(&self.folders, root, session.documents(), call).await? {
+                    Way::Send(file) => return Ok(Told::File(file)),
+                    Way::Ask(target) => {
+                        let errors = Lines::new(root.clone(), session.pid());
+                        telling::as_fastcgi(call, &target, body()?, errors)
+                    }
+                }
+            }
+            other => return Err(unspoken(asked, session.pid(), other)),
+        };
+        Ok(Told::Request(request, speech))
+    }
+}
+
+/// What comes of telling a worker about a request.
+#[derive(Debug)]
+enum Told {
+    Request(Request<Upload>, Speech),
+    /// It is for none.
+    File(Response<Pieces>),
+    /// The body has to be read before its worker can be told.
+    LengthFirst,
+}
+
+/// Where an answer comes from.
+#[derive(Debug)]
+enum Answered {
+    Worker(Outcome),
+    File(Response<Pieces>),
+}
+
+/// A session that was not used: its connection is as good as it was.
+async fn give_back(session: Session) {
+    // Only a forked child could not, and this is none.
+    let _ = session.keep().await;
+}
+
+fn unspooled(why: Unspooled) -> Page {
+    match why {
+        Unspooled::Client => unfinished(),
+        Unspooled::TooLong => Page::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Too large",
+            "The body of the request is too large to be sent without saying its length first.",
+        ),
+        Unspooled::Disk(error) => {
+            let folder = std::env::temp_dir();
+            Page::internal(format_args!("a request's body can't be put aside in {}: {error}", folder.display()))
         }
     }
 }
@@ -139,7 +238,10 @@ fn refused(asked: &Asked<'_>, error: &GetError) -> Page {
     if let GetError::SpawnFailed(report) = error
         && development
     {
-        return Page::document(status, report.html(), report.to_string());
+        return match serde_json::to_string(&report.for_tools()) {
+            Ok(json) => Page::document(status, Document { html: report.html(), json, text: report.to_string() }),
+            Err(error) => Page::internal(format_args!("a report can't be written as JSON: {error}")),
+        };
     }
     let (title, text) = match error {
         GetError::SpawnFailed(_) => {
@@ -212,23 +314,38 @@ impl<'a> Asked<'a> {
         let route = router.find(shown, path.path()).ok_or_else(Page::not_found)?;
         Ok(Self { route, uri: Uri::from(path), host, method: &head.method })
     }
+
+    fn call<'c>(
+        &'c self,
+        head: &'c request::Parts,
+        peer: Peer,
+        upgrade: Option<&'c HeaderValue>,
+        source: &Source,
+    ) -> Call<'c> {
+        let body = match source.length() {
+            // No bytes may have been announced.
+            Length::None if head.headers.contains_key(header::CONTENT_LENGTH) => Length::Known(0),
+            length => length,
+        };
+        Call { head, uri: &self.uri, host: self.host.as_ref(), prefix: &self.route.prefix, peer, upgrade, body }
+    }
 }
 
-fn check_protocol(session: &Session) -> Result<(), Page> {
-    match session.protocol() {
-        SessionProtocol::Http => Ok(()),
-        other => {
-            let name = format!("{other:?}").to_lowercase();
-            Err(bad_gateway(format!("The application speaks the protocol {name}, which is not served yet.")))
-        }
-    }
+fn unspoken(asked: &Asked<'_>, pid: i32, protocol: SessionProtocol) -> Page {
+    let name = format!("{protocol:?}").to_lowercase();
+    let page = bad_gateway(format!("The application speaks the protocol {name}, which this server does not."));
+    log(asked, pid, &page, "its protocol is not spoken here");
+    page
 }
 
 /// Whether another worker may get the same request: none has seen it, or seeing it twice does no harm.
 fn may_repeat(method: &Method, failure: &Failure, source: &Source) -> bool {
+    // It said so itself.
+    let refused = matches!(failure.odd, Some(Odd::Refused(Verdict::Overloaded | Verdict::CantMultiplex)));
     let harmless = !failure.sent || method.is_idempotent();
     let wanted = matches!(failure.ended, None | Some(Ended::WorkerGone | Ended::LeaseEnded));
-    harmless && wanted && !failure.received && !source.has_failed() && !source.is_begun()
+    let unanswered = refused || harmless && !failure.received;
+    unanswered && wanted && !source.has_failed() && !source.is_begun()
 }
 
 fn failed(failure: &Failure, source: &Source) -> Page {
@@ -245,8 +362,24 @@ fn failed(failure: &Failure, source: &Source) -> Page {
             "The application was restarted or stopped while it worked on this request.",
         )
         .retry_after(Some(SOON)),
-        _ if failure.received => bad_gateway("The application's answer is not HTTP."),
-        _ => bad_gateway("The application ended the connection before it answered."),
+        _ => bad_gateway_for(failure),
+    }
+}
+
+fn bad_gateway_for(failure: &Failure) -> Page {
+    match &failure.odd {
+        Some(Odd::Refused(Verdict::Overloaded | Verdict::CantMultiplex)) => Page::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Overloaded",
+            "The application takes no more requests at the moment; try again.",
+        )
+        .retry_after(Some(SOON)),
+        Some(Odd::Silent { .. }) => bad_gateway("The application ended the request without an answer."),
+        Some(Odd::NoCgi(_) | Odd::TooShort { .. }) => bad_gateway("The application's answer is not CGI."),
+        Some(Odd::NoFastcgi(_) | Odd::Refused(_) | Odd::Surplus) => bad_gateway("The application speaks no FastCGI."),
+        Some(Odd::BrokenOff) => bad_gateway("The application ended the connection before it answered."),
+        None if failure.received => bad_gateway("The application's answer is not HTTP."),
+        None => bad_gateway("The application ended the connection before it answered."),
     }
 }
 
@@ -275,6 +408,9 @@ fn because(failure: &Failure) -> String {
         _ => "",
     };
     let error = &failure.error;
+    if let (Some(odd), "") = (&failure.odd, said) {
+        return odd.to_string();
+    }
     match (said, std::error::Error::source(error)) {
         ("", Some(source)) => format!("{error}: {source}"),
         ("", None) => error.to_string(),

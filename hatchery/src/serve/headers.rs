@@ -2,7 +2,7 @@
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -36,6 +36,19 @@ impl Peer {
             Self::Ip(address) => address.to_canonical().is_loopback(),
             Self::Unix => true,
         }
+    }
+}
+
+/// Who asks, as far as that is known: whoever a proxy on this machine speaks for, else the peer.
+pub(crate) fn client(headers: &HeaderMap, peer: Peer) -> Option<IpAddr> {
+    let told = if peer.is_near() { tokens(headers, &X_FORWARDED_FOR).last() } else { None };
+    let address = told.and_then(|told| {
+        let with_port = || told.parse::<SocketAddr>().ok().map(|address| address.ip());
+        told.trim_matches(['[', ']']).parse().ok().or_else(with_port)
+    });
+    match (address, peer) {
+        (None, Peer::Ip(address)) => Some(address.to_canonical()),
+        (address, _) => address,
     }
 }
 

@@ -7,6 +7,8 @@
 //! | [`router`], [`forward`] | which app a request is for, and its way there |
 //! | [`attempts`] | how often a request is tried |
 //! | [`headers`], [`upload`], [`exchange`], [`switch`] | head and body of the request, the answer, and what is no HTTP |
+//! | [`telling`], [`cgi`], [`fastcgi`], [`wire`] | the same for workers that speak another protocol |
+//! | [`documents`], [`files`], [`pieces`] | which script or file answers, where an app is a folder of them |
 //! | [`pages`] | what is answered when no application does |
 //! | [`reload`] | what is said is read again |
 //! | [`rights`] | as whom all this runs |
@@ -14,22 +16,30 @@
 
 mod accept;
 mod attempts;
+mod cgi;
+mod documents;
 mod exchange;
+mod fastcgi;
+mod files;
 mod forward;
 mod headers;
 mod inherit;
 mod interim;
 mod limits;
 pub(crate) mod listen;
+mod log_line;
 mod logging;
 pub(crate) mod pages;
+mod pieces;
 pub(crate) mod plan;
 mod pool;
 mod reload;
 mod rights;
 pub(crate) mod router;
 mod switch;
+mod telling;
 mod upload;
+mod wire;
 
 use crate::cli::{self, AdminAt};
 use crate::complain;
@@ -47,6 +57,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use telling::Folders;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -131,6 +142,7 @@ async fn serve(
     let front = Arc::new(Front {
         routes: Routes::new(plan.router),
         pool: Pool::new(server),
+        folders: Folders::default(),
         switched: TaskTracker::new(),
         cut: cut.clone(),
     });

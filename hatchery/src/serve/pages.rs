@@ -1,9 +1,9 @@
 //! What Hatchery itself answers.
 
 use bytes::Bytes;
-use hatchery_protocol::report::escape;
+pub(crate) use hatchery_protocol::report::{AGAIN, HEAD, STYLE, escape};
 use http_body_util::Full;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use std::time::Duration;
 
@@ -14,17 +14,63 @@ pub(crate) struct Page {
     title: String,
     text: String,
     retry_after: Option<Duration>,
-    /// A whole HTML document and its text, in place of title and text.
-    document: Option<(String, String)>,
+    /// One further header.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// In place of title and text.
+    document: Option<Box<Document>>,
+}
+
+/// What is told of more than a sentence, to everybody in their own form.
+#[derive(Clone, Debug)]
+pub(crate) struct Document {
+    pub(crate) html: String,
+    pub(crate) json: String,
+    pub(crate) text: String,
+}
+
+/// Who reads an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// A person with a browser.
+    Html,
+    /// A tool.
+    Json,
+    Text,
+}
+
+impl Reader {
+    /// Whoever sent this. A browser names HTML, and perhaps everything else too.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let accepts = |kind| {
+            let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+            accepted.any(|accept| accept.contains(kind))
+        };
+        match () {
+            () if accepts("text/html") => Self::Html,
+            () if accepts("application/json") => Self::Json,
+            () => Self::Text,
+        }
+    }
 }
 
 impl Page {
     pub(crate) fn new(status: StatusCode, title: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { status, title: title.into(), text: text.into(), retry_after: None, document: None }
+        Self { status, title: title.into(), text: text.into(), retry_after: None, header: None, document: None }
     }
 
-    pub(crate) fn document(status: StatusCode, html: String, text: String) -> Self {
-        Self { document: Some((html, text)), ..Self::new(status, "", "") }
+    pub(crate) fn document(status: StatusCode, document: Document) -> Self {
+        Self { document: Some(Box::new(document)), ..Self::new(status, "", "") }
+    }
+
+    /// Sends somebody on; the address is encoded.
+    pub(crate) fn moved(to: &str) -> Self {
+        Self::new(StatusCode::MOVED_PERMANENTLY, "Moved", "This address ends in a slash.").header(header::LOCATION, to)
+    }
+
+    /// Says this too.
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        self.header = HeaderValue::from_str(value).ok().map(|value| Box::new((name, value)));
+        self
     }
 
     /// Says when to try again, and offers a button for it.
@@ -41,17 +87,28 @@ impl Page {
         Self::new(StatusCode::BAD_REQUEST, "Bad request", text)
     }
 
+    /// The sentence is for the log.
+    pub(crate) fn internal(why: impl std::fmt::Display) -> Self {
+        tracing::error!("{why}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error", "The log says what went wrong.")
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
-    pub(crate) fn answer(self, html: bool) -> Response<Full<Bytes>> {
-        let retry_after = self.retry_after.map(seconds_up);
+    pub(crate) fn answer(self, reader: Reader) -> Response<Full<Bytes>> {
+        let (retry_after, further) = (self.retry_after.map(seconds_up), self.header.clone());
         let status = self.status;
-        let body = if html { self.html() } else { self.plain() };
+        let (kind, body) = match (reader, self.document) {
+            (Reader::Json, Some(document)) => ("application/json", document.json),
+            (Reader::Html, Some(document)) => (HTML, document.html),
+            (Reader::Html, None) => (HTML, html(status, &self.title, &self.text)),
+            (_, Some(document)) => (TEXT, format!("{}\n", document.text.trim_end())),
+            (_, None) => (TEXT, format!("{}: {}\n", self.title, self.text)),
+        };
         let mut answer = Response::new(Full::new(Bytes::from(body)));
         *answer.status_mut() = status;
-        let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
         let headers = answer.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -63,43 +120,22 @@ impl Page {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some((name, value)) = further.map(|further| *further) {
+            headers.insert(name, value);
+        }
         answer
-    }
-
-    fn plain(self) -> String {
-        match self.document {
-            Some((_, text)) => format!("{}\n", text.trim_end()),
-            None => format!("{}: {}\n", self.title, self.text),
-        }
-    }
-
-    fn html(self) -> String {
-        if let Some((html, _)) = self.document {
-            return html;
-        }
-        let (title, text) = (escape(&self.title), escape(&self.text));
-        // An empty reference is this address with its query; no script is needed.
-        let passes = matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
-        let again = if passes { "<p><a class=\"button\" href=\"\">Try again</a></p>" } else { "" };
-        format!("{HEAD}<title>{title}</title>{STYLE}<h1>{title}</h1><p>{text}</p>{again}</html>\n")
     }
 }
 
-pub(crate) const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-    <meta name=\"viewport\" content=\"width=device-width\">";
+const HTML: &str = "text/html; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
 
-pub(crate) const STYLE: &str = "<style>body{font:16px/1.6 system-ui,sans-serif;max-width:42em;margin:4em auto;padding:0 1em;\
-    color:#222;background:#fcfcfa}h1{font-size:1.5em}code,pre{background:#f0efe9;border-radius:4px;padding:.1em .3em}\
-    pre{padding:.8em;overflow:auto}.button{display:inline-block;border:1px solid;border-radius:4px;padding:.2em 1em;text-decoration:none}dt{float:left;clear:left;width:9em;color:#666}\
-    dd{margin-left:9em}@media(prefers-color-scheme:dark){body{color:#ddd;background:#1b1b1a}code,pre{background:#2c2c2a}\
-    a{color:#8ab4f8}dt{color:#999}}</style>";
-
-/// Whether whoever sent this shows HTML to a person.
-pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")))
+fn html(status: StatusCode, title: &str, text: &str) -> String {
+    let (title, text) = (escape(title), escape(text));
+    // An empty reference is this address with its query; no script is needed.
+    let passes = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
+    let again = if passes { AGAIN } else { "" };
+    format!("{HEAD}<title>{title}</title>{STYLE}<h1>{title}</h1><p>{text}</p>{again}</html>\n")
 }
 
 /// Whole seconds, at least one: zero would be an invitation to hammer.
@@ -119,18 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn html_is_for_those_who_name_it() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-        assert!(!wants_html(&headers));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("text/html,application/xhtml+xml;q=0.9"));
-        assert!(wants_html(&headers));
+    fn html_is_for_those_who_name_it_and_json_for_tools() {
+        let reader = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            Reader::of(&headers)
+        };
+        assert_eq!(reader("*/*"), Reader::Text);
+        assert_eq!(reader("text/html,application/xhtml+xml;q=0.9,application/json"), Reader::Html);
+        assert_eq!(reader("application/json, */*"), Reader::Json);
     }
 
     #[test]
     fn a_page_escapes_what_it_shows() {
-        let page = Page::new(StatusCode::BAD_GATEWAY, "a<b", "\"&\"");
-        assert!(page.clone().html().contains("<h1>a&lt;b</h1><p>&quot;&amp;&quot;</p>"));
-        assert_eq!(page.plain(), "a<b: \"&\"\n");
+        let page = html(StatusCode::BAD_GATEWAY, "a<b", "\"&\"");
+        assert!(page.contains("<h1>a&lt;b</h1><p>&quot;&amp;&quot;</p>"));
     }
 }

@@ -5,13 +5,11 @@ mod support;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use support::{NOBODY, Pool, Start, folder, is_root, status, until};
+use support::{NOBODY, Pool, Start, folder, is_root, says, status, until};
 
 const CAP_SETGID: u64 = 6;
 const CAP_SETUID: u64 = 7;
@@ -143,19 +141,6 @@ fn the_runtime_folder_is_the_pool_users_and_everybody_may_pass() {
     let folder = pool.end();
     assert!(!runtime.exists() && !admin.exists());
     assert_eq!(fs::read_dir(folder.path().join("hatchery")).unwrap().count(), 0, "nothing is left behind");
-}
-
-/// The whole answer to one line.
-fn says(admin: &Path, line: &str) -> String {
-    let mut stream = UnixStream::connect(admin).expect("the admin socket");
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    stream.write_all(line.as_bytes()).unwrap();
-    let mut answer = String::new();
-    let mut read = BufReader::new(stream);
-    while !answer.lines().last().is_some_and(|line| line == "ok" || line.starts_with("error")) {
-        assert!(read.read_line(&mut answer).expect("an answer") > 0, "{answer}");
-    }
-    answer
 }
 
 // As below root's own XDG_RUNTIME_DIR, /run/user/0.

@@ -142,10 +142,14 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
         ToPool::Stop { request, root } => shell.tell(Event::StopApp { request: asked(request), root }),
         ToPool::Start { request, root } => shell.tell(Event::StartApp { request: asked(request), root }),
         ToPool::Retire { request, pid } => {
-            let worker = shell.state().workers.with_pid(pid);
+            let worker = {
+                let state = shell.state();
+                let found = state.workers.with_pid(pid).ok_or_else(|| format!("no worker has the process id {pid}"));
+                found.and_then(|worker| state.only_a_worker(worker))
+            };
             match worker {
-                Some(worker) => shell.tell(Event::Retire { request: asked(request), worker }),
-                None => invalid(shell, client, request, &format!("no worker has the process id {pid}")),
+                Ok(worker) => shell.tell(Event::Retire { request: asked(request), worker }),
+                Err(why) => invalid(shell, client, request, &why),
             }
         }
         ToPool::Reload { request } => {

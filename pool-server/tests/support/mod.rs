@@ -11,8 +11,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -70,6 +72,20 @@ fn executable() -> &'static Path {
     })
 }
 
+/// The whole answer to one line.
+pub fn says(admin: &Path, line: &str) -> String {
+    let mut stream = UnixStream::connect(admin).expect("the admin socket");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    stream.write_all(line.as_bytes()).expect("it is read");
+    let mut answer = String::new();
+    let mut read = BufReader::new(stream);
+    while !answer.lines().last().is_some_and(|line| line == "ok" || line.starts_with("error") || line.starts_with('{'))
+    {
+        assert!(read.read_line(&mut answer).expect("an answer") > 0, "{answer}");
+    }
+    answer
+}
+
 /// What is started: as the test is, or as somebody else.
 pub struct Start {
     pub folder: TempDir,
@@ -82,9 +98,15 @@ impl Start {
         let folder = folder();
         let mut command = Command::new(executable());
         command.env("XDG_RUNTIME_DIR", folder.path()).stdout(Stdio::null());
-        let spawner = spawner(folder.path());
+        let spawner = spawner(folder.path(), "support::play_spawner");
         let config = PoolConfig { admin: Admin::DefaultPlace, spawner: Some(spawner), ..PoolConfig::default() };
         Self { folder, config, command }
+    }
+
+    /// With another spawner: this ignored test.
+    pub fn spawner(mut self, test: &str) -> Self {
+        self.config.spawner = Some(spawner(self.folder.path(), test));
+        self
     }
 
     pub fn pool_user(mut self, user: &str) -> Self {
@@ -259,15 +281,12 @@ pub fn status(pid: i32, name: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// An executable that is this test again, as [`play_spawner`].
-fn spawner(folder: &Path) -> PathBuf {
+/// An executable that is this test file again, as one of its ignored tests.
+fn spawner(folder: &Path, test: &str) -> PathBuf {
     let path = folder.join("spawner");
     let own = std::env::current_exe().expect("this test");
-    let exec = format!(
-        "TEST_TOLD={}/told exec {} --exact support::play_spawner --ignored --nocapture",
-        folder.display(),
-        own.display()
-    );
+    let exec =
+        format!("TEST_TOLD={}/told exec {} --exact {test} --ignored --nocapture", folder.display(), own.display());
     let write = "printf '#!/bin/sh\\n%s\\n' \"$2\" >\"$1\" && chmod 755 \"$1\"";
     let status = Command::new("sh").args(["-c", write, "sh"]).arg(&path).arg(exec).status();
     assert!(status.expect("sh").success());

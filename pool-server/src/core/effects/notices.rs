@@ -118,7 +118,9 @@ impl State {
             return tracing::error!(app, "{report}");
         }
         let SpawnReport { root, problem, remedy, .. } = &*report;
-        let (step, exit) = (report.step.to_string(), report.exit.map(|exit| exit.to_string()));
+        // As it is named in JSON elsewhere.
+        let step = serde_json::to_value(report.step).unwrap_or_default();
+        let (step, exit) = (step.as_str(), report.exit.map(|exit| exit.to_string()));
         tracing::error!(event = "spawn_failed", app, root, step, problem, remedy, exit, "{report}");
     }
 

@@ -54,14 +54,16 @@ impl Shell {
         let (output, heard) = {
             let state = self.state();
             let Some(worker) = state.workers.get(id) else { return };
-            let speaks = worker.has_loader() && worker.cause.is_none();
+            // One that was killed has said what it had to say.
+            let left = matches!(exit, Exit::Status(_)) && worker.order.is_none();
+            let speaks = left && worker.has_loader() && worker.cause.is_none();
             (Rc::clone(&worker.output), speaks.then(|| Rc::clone(&worker.heard)))
         };
         // A process that escaped may hold the pipe for ever.
         let printed = tokio::time::timeout(LAST_WORDS, output.closed());
         let said = async {
             if let Some(heard) = heard {
-                // One that crashed says nothing.
+                // One that is broken itself says nothing.
                 let _ = tokio::time::timeout(LOADERS_WORD, heard.notified()).await;
             }
         };

@@ -1,7 +1,7 @@
 //! Looking at workers that run: how much memory they use, whether they answer, where they wait.
 
-use super::Worker;
 use super::memory::resident_tree;
+use super::{Role, Worker};
 use crate::core::ready::ping;
 use crate::core::shell::{Shell, State};
 use hatchery_pool::{AppId, Event, WorkerId};
@@ -46,6 +46,22 @@ impl State {
     pub(crate) fn end_ping(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.table.get_mut(&id) {
             worker.end_ping();
+        }
+    }
+
+    /// Preloaders have numbers and processes too, but come and go at the pool's word alone.
+    ///
+    /// # Errors
+    /// One sentence: it is one.
+    pub(crate) fn only_a_worker(&self, id: WorkerId) -> Result<WorkerId, String> {
+        match self.workers.get(id).filter(|process| process.role() == Role::Preloader) {
+            None => Ok(id),
+            Some(preloader) => Err(format!(
+                "{id} (process {}) is the preloader of {}, and no worker: it leaves when it is of no use any more, and \
+                 `restart` begins with another one",
+                preloader.pid,
+                self.app_name(preloader.app)
+            )),
         }
     }
 

@@ -37,9 +37,10 @@ impl Worker {
 
     /// With what the spawner does not know, or need not say.
     pub(super) fn completed(&self, report: SpawnReport) -> SpawnReport {
+        let output = self.output.last();
         SpawnReport {
             root: String::from_utf8_lossy(&self.plan.root).into_owned(),
-            output: self.output.last(),
+            output: if output.is_empty() { report.output } else { output },
             setup: report.setup.or_else(|| Some(Box::new(self.plan.setup.clone()))),
             ..report
         }
@@ -111,7 +112,7 @@ impl Ended<'_> {
 
     fn cause(&self, output: &str) -> Cause {
         if self.timed_out {
-            return self.too_slow();
+            return self.too_slow(output);
         }
         if self.out_of_memory {
             let problem = "the kernel killed it for want of memory before it was ready";
@@ -125,8 +126,14 @@ impl Ended<'_> {
         })
     }
 
-    fn too_slow(&self) -> Cause {
+    fn too_slow(&self, output: &str) -> Cause {
         let time = self.plan.start_timeout;
+        if let Some(line) = words::elsewhere(output, self.place).filter(|_| self.loader().is_none()) {
+            return Cause::new(
+                format!("it was not ready within {time:?} and was killed; it seems to listen elsewhere: {line}"),
+                words::own_address(self.plan.listen),
+            );
+        }
         let longer = "or raise start_timeout if it needs longer";
         match (self.role(), self.place, self.plan.ready) {
             (Role::Preloader, ..) => Cause::new(
@@ -345,6 +352,12 @@ mod tests {
             problem(&never_bound, ""),
             "nothing of it listened on 127.0.0.1 at port 4711 within 90s, and it was killed"
         );
+        let elsewhere = " * Running on http://127.0.0.1:5000 (Press CTRL+C to quit)";
+        assert!(problem(&late(&fd), elsewhere).ends_with(
+            "and was killed; it seems to listen elsewhere: Running on \
+            http://127.0.0.1:5000 (Press CTRL+C to quit)"
+        ));
+        assert!(never_bound.cause("listening on port 3000").remedy.contains("PORT"));
         let place = Place::Path(b"/run/x/socket".to_vec());
         assert!(problem(&Ended { place: Some(&place), ..late(&socket) }, "").contains("/run/x/socket"));
         let preloader = loaded();

@@ -5,9 +5,11 @@
 mod rules;
 
 use super::reports::Cause;
-use hatchery_protocol::link::Listen;
+use hatchery_protocol::link::{Listen, Place};
 use hatchery_protocol::report::{Exit, Setup};
 use rules::RULES;
+
+pub(super) use rules::own_address;
 
 /// Lines of an end of output that are looked at, without those that belong to one above them.
 const LINES: usize = 12;
@@ -52,6 +54,31 @@ pub(super) fn cause(last: &Last<'_>) -> Option<Cause> {
             rules.clone().filter(move |rule| distance < rule.within).map(move |rule| (rule, line))
         })
         .find_map(|(rule, line)| (rule.says)(&line))
+}
+
+/// The line in which a server says that it listens at an address that is not the one it was given (`place`, where it
+/// was to make its own).
+pub(super) fn elsewhere(output: &str, place: Option<&Place>) -> Option<String> {
+    const LISTENS: [&str; 7] =
+        ["listening", "listen on", "running on", "running at", "serving", "server started", "started server"];
+    const ADDRESSES: [&str; 7] = ["http://", "https://", "port ", "0.0.0.0:", "127.0.0.1:", "localhost:", "[::]:"];
+    let given = match place {
+        Some(Place::Port(port)) => Some(port.to_string()),
+        Some(Place::Path(_)) | None => None,
+    };
+    let says = |line: &&str| {
+        let text = line.to_ascii_lowercase();
+        let at = ADDRESSES.iter().filter_map(|address| text.split_once(address));
+        let has_port = |rest: &str| rest.split([' ', '/', ',']).next().is_some_and(|word| word.ends_with(is_digit));
+        LISTENS.iter().any(|words| text.contains(words))
+            && at.map(|(_, rest)| rest).any(has_port)
+            && given.as_ref().is_none_or(|given| !text.contains(given.as_str()))
+    };
+    output.lines().rev().take(LINES).find(says).map(|line| quoted(line.trim_start_matches([' ', '*'])))
+}
+
+fn is_digit(character: char) -> bool {
+    character.is_ascii_digit()
 }
 
 /// Whether a line is not a part of what another one tells: the frames of a trace, the source, an object printed with

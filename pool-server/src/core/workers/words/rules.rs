@@ -215,13 +215,16 @@ fn taken(line: &Line<'_>) -> Option<Cause> {
     let text = line.text;
     let said = ["ddress already in use", "EADDRINUSE"].iter().any(|words| text.contains(words));
     said.then(|| {
-        Cause::new(format!("an address that it wants to listen at is taken: {}", line.quoted()), own_address(line))
+        Cause::new(
+            format!("an address that it wants to listen at is taken: {}", line.quoted()),
+            own_address(line.last.listen),
+        )
     })
 }
 
 /// What a worker must do that listens at an address of its own choice.
-fn own_address(line: &Line<'_>) -> &'static str {
-    match line.last.listen {
+pub(in super::super) fn own_address(listen: Listen) -> &'static str {
+    match listen {
         Listen::Fd => {
             "Let it listen at the socket that it inherits, descriptor 3 (LISTEN_FDS=1), or say listen = \"port\" in \
              hatchery.toml and let it listen at the port in PORT or {port}, which is another one for each worker."
@@ -266,7 +269,7 @@ fn forbidden(line: &Line<'_>) -> Option<Cause> {
     let problem = format!("it may not do what it wants: {}", line.quoted());
     // A low port.
     if ["listen ", "bind"].iter().any(|words| text.contains(words)) {
-        return Some(Cause::new(problem, own_address(line)));
+        return Some(Cause::new(problem, own_address(line.last.listen)));
     }
     let user = Some(line.last.setup.user.as_str()).filter(|user| !user.is_empty());
     let user = user.map_or_else(|| "the user that it runs as".to_owned(), |user| format!("{user}, as whom it runs,"));

@@ -140,6 +140,33 @@ fn an_address_that_is_taken_is_told_with_where_it_should_listen() {
 }
 
 #[test]
+fn a_server_that_listens_elsewhere_is_believed() {
+    for line in [
+        "Server listening on port 3000",
+        "Example app listening at http://localhost:3000",
+        "Listening on 0.0.0.0:8080, CTRL+C to stop",
+        "INFO:     Uvicorn running on http://127.0.0.1:8000 (Press CTRL+C to quit)",
+        "Serving HTTP on 0.0.0.0 port 8000 (http://0.0.0.0:8000/) ...",
+        "* Listening on http://[::1]:9292",
+    ] {
+        let output = format!("booting\n{line}\nready");
+        assert_eq!(elsewhere(&output, None).as_deref(), Some(line.trim_start_matches("* ")));
+    }
+    for line in [
+        "Listening at: unix:/run/shop.sock (7)",
+        "INFO:     Uvicorn running on socket /run/shop.sock (Press CTRL+C to quit)",
+        "fetching http://127.0.0.1:8000/config",
+        "listening for events of http://example.org/",
+        "",
+    ] {
+        assert_eq!(elsewhere(line, None), None, "{line}");
+    }
+    let own = "listening on 127.0.0.1:4711";
+    assert_eq!(elsewhere(own, Some(&Place::Port(4711))), None);
+    assert_eq!(elsewhere(own, Some(&Place::Port(4712))).as_deref(), Some(own));
+}
+
+#[test]
 fn what_it_may_not_do_is_told_with_whom_it_runs_as() {
     let setup = Setup { user: "shop".into(), ..Setup::default() };
     for output in [

@@ -40,8 +40,8 @@ def unfit(state):
         import threading
 
         others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-        named = ": " + ", ".join(others) if others else ""
-        return "importing it started %d threads, which a fork would lose%s" % (_thread._count(), named)
+        named = " (%s)" % ", ".join(others) if others else ""
+        return "importing it starts threads, which a fork would lose%s" % named
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         return "an event loop runs once it is imported, which two processes can't share"
@@ -92,7 +92,10 @@ def forked(state, descriptors):
             if not worker:
                 os._exit(0)
             return True
-        os.waitpid(between, 0)
+        try:
+            os.waitpid(between, 0)
+        except ChildProcessError:
+            pass  # the app has the kernel reap its children
     except OSError as error:
         say("a worker can't be forked: %s" % error)
     except Failure as failure:

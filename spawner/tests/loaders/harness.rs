@@ -169,18 +169,26 @@ impl Preloader {
 
     /// Orders a worker, which waits for `go`.
     pub(crate) fn order(&self, mark: &str) -> Worker {
-        let socket = Socket::new();
-        let (announce, theirs) = packet::pair().unwrap();
-        rustix::net::sockopt::set_socket_passcred(&announce, true).unwrap();
-        let announce = Channel(announce);
-        let ((output_end, output), (error_end, error)) = (pipe(), pipe());
-        let given = [socket.listener.as_fd(), output_end.as_fd(), error_end.as_fd(), theirs.as_fd()];
-        self.channel.send(&["fork", mark], &given);
-        drop((output_end, error_end, theirs));
+        let (announce, socket, output, error) = self.send_order(mark);
         let (words, pid) = announce.receive_with_pid();
         assert_eq!(words, Some(vec!["here".into()]), "{}", self.process.error.so_far());
         let process = Process { pid: pid.expect("credentials"), output, error, ended: None };
-        Worker { process, channel: announce, socket: socket.given_away() }
+        Worker { process, channel: announce, socket }
+    }
+
+    /// Orders a worker that does not come to be: where the reason is told.
+    pub(crate) fn order_in_vain(&self, mark: &str) -> Channel {
+        self.send_order(mark).0
+    }
+
+    fn send_order(&self, mark: &str) -> (Channel, Place, Text, Text) {
+        let socket = Socket::new();
+        let (announce, theirs) = packet::pair().unwrap();
+        rustix::net::sockopt::set_socket_passcred(&announce, true).unwrap();
+        let ((output_end, output), (error_end, error)) = (pipe(), pipe());
+        let given = [socket.listener.as_fd(), output_end.as_fd(), error_end.as_fd(), theirs.as_fd()];
+        self.channel.send(&["fork", mark], &given);
+        (Channel(announce), socket.given_away(), output, error)
     }
 }
 

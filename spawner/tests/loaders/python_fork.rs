@@ -141,6 +141,27 @@ fn a_hook_that_fails_fails_its_worker_and_no_other() {
 }
 
 #[test]
+fn a_hook_before_the_fork_that_fails_is_told_where_the_worker_would_have_been() {
+    let source = format!("{APP}\nhatchery.before_fork(lambda: os.stat('there'))\n");
+    let Some((app, preloader)) = preload("failing hooks", &source) else { return };
+    preloader.ready();
+    let failure = preloader.order_in_vain("test.0.1").failure();
+    assert_eq!(failure.code, "hook");
+    assert!(failure.problem.starts_with("the hook before_fork `<lambda>` failed: FileNotFoundError"), "{failure:?}");
+    app.write("there", "");
+    assert_eq!(Session::new(&preloader.fork("test.0.2")).get("/random").status, 200);
+}
+
+#[test]
+fn an_app_that_has_its_children_reaped_by_the_kernel_is_forked_from() {
+    let source = format!("import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n{APP}");
+    let Some((_app, preloader)) = preload("ignored children", &source) else { return };
+    preloader.ready();
+    assert_eq!(Session::new(&preloader.fork("test.0.1")).get("/random").status, 200);
+    assert_eq!(preloader.process.error.so_far(), "");
+}
+
+#[test]
 fn an_app_that_runs_threads_once_imported_is_unfit() {
     let source = format!(
         "import threading, time\nthreading.Thread(target=time.sleep, args=[1000], name='ticker').start()\n{APP}"
@@ -148,7 +169,7 @@ fn an_app_that_runs_threads_once_imported_is_unfit() {
     let Some((_app, mut preloader)) = preload("unfit apps", &source) else { return };
     let words = preloader.channel.receive().unwrap();
     assert_eq!(words[0], "unfit");
-    assert_eq!(words[1], "importing it started 1 threads, which a fork would lose: ticker");
+    assert_eq!(words[1], "importing it starts threads, which a fork would lose (ticker)");
     assert_eq!(preloader.process.wait(), 0);
 }
 

@@ -2,6 +2,7 @@
 
 mod harness;
 mod node;
+mod output;
 mod python;
 mod python_asgi;
 mod python_fork;

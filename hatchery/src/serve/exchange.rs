@@ -102,6 +102,14 @@ pub(crate) async fn send(
     Ok(Outcome::Answer(Response::from_parts(head, body)))
 }
 
+/// hyper's sentence, and what caused it.
+pub(crate) fn sentence(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
 /// Why a session ended before a byte of an answer came. The pool's word is on its way then, if it has one: a worker
 /// that closes connections as it likes costs this time, and a request is not sent again that had its time.
 async fn reason(session: &Session) -> Option<Ended> {
@@ -159,7 +167,7 @@ impl Body for WorkerBody {
                     _ => "",
                 });
                 let app = this.root.display();
-                tracing::error!(%app, pid = this.pid, "a worker's answer broke off: {error}{ended}");
+                tracing::error!(%app, pid = this.pid, "a worker's answer broke off: {}{ended}", sentence(error));
             }
         }
         Poll::Ready(frame)

@@ -407,13 +407,9 @@ fn because(failure: &Failure) -> String {
         Some(Ended::WorkerGone) => "the worker died",
         _ => "",
     };
-    let error = &failure.error;
-    if let (Some(odd), "") = (&failure.odd, said) {
-        return odd.to_string();
-    }
-    match (said, std::error::Error::source(error)) {
-        ("", Some(source)) => format!("{error}: {source}"),
-        ("", None) => error.to_string(),
+    match (said, &failure.odd) {
+        ("", Some(odd)) => odd.to_string(),
+        ("", None) => exchange::sentence(&failure.error),
         (said, _) => said.to_owned(),
     }
 }

@@ -19,7 +19,8 @@ let told = false;
 function shorten(text) {
   const field = String(text).replace(/\0/g, ' ');
   const bytes = Buffer.from(field);
-  return bytes.length > LONGEST_FIELD ? bytes.subarray(0, LONGEST_FIELD).toString().replace(/\ufffd$/, '') + '…' : field;
+  if (bytes.length <= LONGEST_FIELD) return field;
+  return bytes.subarray(0, LONGEST_FIELD).toString().replace(/\ufffd$/, '') + '…';
 }
 
 // To a packet socket one write is one packet.

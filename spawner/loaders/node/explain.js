@@ -41,14 +41,16 @@ function syntax(error) {
   if (!place && !/node:internal\/(modules|vm)/.test(first)) return null;
   place = place || checked(process.argv[1]);
   const where = place ? `${plain(place[1])} has a syntax error in line ${place[2]}` : 'a file has a syntax error';
-  return { code: 'syntax', problem: `${where}: ${error.message}`, remedy: 'mend that line (`node --check FILE` checks a file)' };
+  const remedy = 'mend that line (`node --check FILE` checks a file)';
+  return { code: 'syntax', problem: `${where}: ${error.message}`, remedy };
 }
 
 // Of an ES module node tells the place to standard error alone: it is asked about the entry, and what that imports.
 function checked(entry) {
   const files = [entry];
   for (let at = 0; at < files.length && at < MOST_FILES; at++) {
-    const run = require('child_process').spawnSync(process.execPath, ['--check', files[at]], { encoding: 'utf8', env: {} });
+    const options = { encoding: 'utf8', env: {} };
+    const run = require('child_process').spawnSync(process.execPath, ['--check', files[at]], options);
     const place = run.status !== 0 && /^((?:file:\/\/)?\/.+):(\d+)$/m.exec(run.stderr);
     if (place) return place;
     let source = '';
@@ -76,7 +78,8 @@ function missing(error) {
   const from = error.requireStack ? error.requireStack[0] : (/imported from (.+)$/m.exec(error.message) || [])[1];
   const importer = from ? `, which ${plain(from)} asks for` : '';
   if (/^\.{0,2}\//.test(name)) {
-    return { code: 'module', problem: `the file ${name} is missing${importer}`, remedy: 'add the file, or mend its name there' };
+    const problem = `the file ${name} is missing${importer}`;
+    return { code: 'module', problem, remedy: 'add the file, or mend its name there' };
   }
   const packageName = name.split('/').slice(0, name.startsWith('@') ? 2 : 1).join('/');
   const known = fs.existsSync('package.json');
@@ -87,8 +90,8 @@ function missing(error) {
 
 function isListed(name) {
   try {
-    const description = JSON.parse(fs.readFileSync('package.json', 'utf8'));
-    return Boolean({ ...description.dependencies, ...description.optionalDependencies, ...description.devDependencies }[name]);
+    const { dependencies, optionalDependencies, devDependencies } = JSON.parse(fs.readFileSync('package.json', 'utf8'));
+    return name in { ...dependencies, ...optionalDependencies, ...devDependencies };
   } catch {
     return false; // No package.json, or one that node itself complains of.
   }

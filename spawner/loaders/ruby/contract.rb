@@ -140,7 +140,8 @@ module HatcheryLoader
 
     # The first line of the app's own that an exception passed through, as `file:line`.
     def place_of(error)
-      line = (error.backtrace || []).find { |each| !each.start_with?(FILE) && each !~ %r{/(rubygems|gems|rack|bundler)/} }
+      lines = (error.backtrace || []).reject { |each| each.start_with?(FILE, '<internal:') }
+      line = lines.find { |each| each !~ %r{/(rubygems|gems|rack|bundler)/} } || lines.first
       line && line[/\A(.+?:\d+)(?::|\z)/, 1]
     end
 

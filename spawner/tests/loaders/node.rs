@@ -74,9 +74,11 @@ fn the_first_server_listens_at_the_descriptor_whatever_it_asked_for() {
 
 #[test]
 fn an_entry_is_the_main_module_be_it_common_js_or_an_es_module() {
-    let seen = "JSON.stringify([process.argv, process.execArgv, typeof fs, typeof module, typeof require, typeof crypto.subtle])";
+    let seen = "JSON.stringify([process.argv, process.execArgv, typeof fs, typeof module, typeof require,
+         typeof crypto.subtle])";
     let common = format!(
-        "require('http').createServer((_, response) => response.end([require.main === module, __filename, {seen}].join(' ')))
+        "const main = require.main === module;
+         require('http').createServer((_, response) => response.end([main, __filename, {seen}].join(' ')))
          .listen(1234)"
     );
     let module = format!(

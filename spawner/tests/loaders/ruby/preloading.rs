@@ -10,7 +10,9 @@ use std::os::fd::AsFd;
 const FORKED: &str = "
     $loaded_by = Process.pid
     Hatchery.before_fork { puts 'before' }
-    Hatchery.on_start { |forked| puts \"start #{forked} #{ENV['HATCHERY_WORKER']} #{ENV['LISTEN_PID'] == Process.pid.to_s}\" }
+    Hatchery.on_start do |forked|
+      puts \"start #{forked} #{ENV['HATCHERY_WORKER']} #{ENV['LISTEN_PID'] == Process.pid.to_s}\"
+    end
     Hatchery.on_stop { puts 'stop' }
     run(lambda do |env|
       puts \"asked #{env['PATH_INFO']}\"
@@ -72,10 +74,12 @@ fn a_preloader_leaves_when_it_is_told_to_and_a_worker_that_is_not_wanted_as_well
 const KEEPER: &str = "
     require 'socket'
     require 'fiddle'
-    prctl = Fiddle::Function.new(Fiddle::Handle::DEFAULT['prctl'], [Fiddle::TYPE_INT] + [Fiddle::TYPE_LONG] * 4, Fiddle::TYPE_INT)
+    types = [Fiddle::TYPE_INT] + [Fiddle::TYPE_LONG] * 4
+    prctl = Fiddle::Function.new(Fiddle::Handle::DEFAULT['prctl'], types, Fiddle::TYPE_INT)
     prctl.call(36, 1, 0, 0, 0) # PR_SET_CHILD_SUBREAPER
     ours, theirs = UNIXSocket.pair(:SEQPACKET)
-    preloader = spawn(ENV.to_h.slice('MISSING').transform_keys { 'RUBYLIB' }, 'ruby', ARGV[0], 'rack', 'config.ru', '--threads=1', '--preload',
+    more = ENV.to_h.slice('MISSING').transform_keys { 'RUBYLIB' }
+    preloader = spawn(more, RbConfig.ruby, ARGV[0], 'rack', 'config.ru', '--threads=1', '--preload',
                       3 => '/dev/null', 4 => ARGV[0], 5 => theirs, close_others: true)
     theirs.close
     raise 'not ready' unless ours.recv(100) == 'ready'
@@ -90,7 +94,8 @@ const KEEPER: &str = "
     announce.send('go', 0)
     raise 'not started' unless announce.recv(100).to_s == ''
     client = UNIXSocket.new('socket')
-    variables = %w[REQUEST_METHOD GET PATH_INFO / REQUEST_URI / SERVER_PROTOCOL HTTP/1.1].map { |word| word + \"\\0\" }.join
+    variables = %w[REQUEST_METHOD GET PATH_INFO / REQUEST_URI / SERVER_PROTOCOL HTTP/1.1]
+    variables = variables.map { |word| word + \"\\0\" }.join
     client.write(\"#{variables.bytesize}:#{variables},\")
     puts client.recv(1000).lines.last
     STDOUT.flush

@@ -175,7 +175,7 @@ hatchery.before_fork(lambda: print('never'))
     ]);
     let Some(mut worker) = start("hooks", "wsgi", &app, "main") else { return };
     assert_eq!(Session::new(&worker).get("/").status, 200);
-    assert_eq!(worker.process.output.so_far(), "on_start False False\n");
+    assert_eq!(worker.process.output.until("False\n"), "on_start False False\n");
     worker.process.signal(Signal::SIGTERM);
     assert_eq!(worker.process.wait(), 0);
     assert_eq!(worker.process.output.whole(), "on_start False False\non_stop\n");

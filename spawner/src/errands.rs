@@ -33,8 +33,8 @@ pub(crate) enum Detail {
     /// With the app's root, and whether this process may become any user.
     Clear(Vec<u8>, bool),
     Find,
-    /// With the worker's mark and its control group, if it has one.
-    Examine(String, Option<PathBuf>),
+    /// With the worker's mark, its control group if it has one, and the processes of other workers.
+    Examine(String, Option<PathBuf>, Vec<i32>),
     Remove(PathBuf),
 }
 
@@ -191,8 +191,8 @@ fn run(purpose: &Purpose, detail: Detail) -> (Answer, Option<OwnedFd>) {
             (Answer::Removed, None)
         }
         (Purpose::Find { pid, place, owner, .. }, Detail::Find) => find::find(*pid, place, *owner),
-        (Purpose::Examine { pid, .. }, Detail::Examine(mark, group)) => {
-            (Answer::Findings(Box::new(examine::examine(*pid, &mark, group.as_deref()))), None)
+        (Purpose::Examine { pid, .. }, Detail::Examine(mark, group, others)) => {
+            (Answer::Findings(Box::new(examine::examine(*pid, &mark, group.as_deref(), &others))), None)
         }
         (_, Detail::Remove(folder)) => {
             let _ = std::fs::remove_dir_all(folder);

@@ -9,8 +9,9 @@ use std::path::Path;
 /// As much of a kernel stack is told, in bytes.
 const LONGEST_STACK: usize = 4096;
 
-/// What can be found out about the worker `pid`, whose control group is at `group` if it has one.
-pub(crate) fn examine(pid: i32, mark: &str, group: Option<&Path>) -> Findings {
+/// What can be found out about the worker `pid`, whose control group is at `group` if it has one. `others`: further
+/// workers' processes.
+pub(crate) fn examine(pid: i32, mark: &str, group: Option<&Path>, others: &[i32]) -> Findings {
     // What only root may read comes first.
     let kernel_stack = kernel_stack(pid);
     let state = state(pid);
@@ -20,7 +21,8 @@ pub(crate) fn examine(pid: i32, mark: &str, group: Option<&Path>) -> Findings {
         // Without the right to look into its processes, this is all.
         return Findings { memory_bytes: of_group, processes: 0, state, kernel_stack, out_of_memory_kills };
     }
-    let tree = group.map(members).filter(|members| !members.is_empty()).unwrap_or_else(|| tree::of(pid, Some(mark)));
+    let tree =
+        group.map(members).filter(|members| !members.is_empty()).unwrap_or_else(|| tree::of(pid, Some(mark), others));
     let memory_bytes = of_group.or_else(|| tree.iter().filter_map(|pid| memory_of(*pid)).reduce(u64::saturating_add));
     let processes = u32::try_from(tree.len()).unwrap_or(u32::MAX);
     Findings { memory_bytes, processes, state, kernel_stack, out_of_memory_kills }
@@ -94,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_process_that_is_gone_is_found_to_be_nothing() {
-        let findings = examine(i32::MAX, "p.1.1", None);
+        let findings = examine(i32::MAX, "p.1.1", None, &[]);
         assert_eq!((findings.memory_bytes, findings.state, findings.kernel_stack), (None, None, None));
     }
 
@@ -107,7 +109,7 @@ mod tests {
         std::fs::create_dir(group.path().join("below")).unwrap();
         std::fs::write(group.path().join("below/cgroup.procs"), "9\n").unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
-        let findings = examine(own, "p.1.1", Some(group.path()));
+        let findings = examine(own, "p.1.1", Some(group.path()), &[]);
         assert_eq!((findings.memory_bytes, findings.processes, findings.out_of_memory_kills), (Some(4096), 3, 2));
     }
 }

@@ -164,7 +164,7 @@ fn at_path(path: &[u8], owner: Option<u32>, elsewhere: &mut Elsewhere) -> Result
 
 fn own_sockets(pid: i32) -> BTreeSet<u64> {
     let mark = mark::of(pid, mark::WORKER);
-    tree::sockets(&tree::of(pid, mark.as_deref()))
+    tree::sockets(&tree::of(pid, mark.as_deref(), &[]))
 }
 
 /// Whether a connection to 127.0.0.1 arrives at `address`.

@@ -43,10 +43,15 @@ const RACK: &[&str] = &[
     include_str!("../loaders/ruby/main.rb"),
 ];
 
-const NODE: &[&str] = &[];
+const NODE: &[&str] = &[
+    include_str!("../loaders/node/contract.js"),
+    include_str!("../loaders/node/explain.js"),
+    include_str!("../loaders/node/listen.js"),
+    include_str!("../loaders/node/main.js"),
+];
 
 /// The one line that Node runs: it reads the loader from its descriptor, and runs it.
-const NODE_BOOTSTRAP: &str = "";
+const NODE_BOOTSTRAP: &str = include_str!("../loaders/node/bootstrap.js");
 
 /// The texts, each made when it is first asked for.
 #[derive(Debug, Default)]

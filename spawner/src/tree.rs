@@ -37,29 +37,39 @@ impl fmt::Display for Owner {
 }
 
 /// The worker `pid`, its group and session, all that carries its mark, and the descendants of these, as far as
-/// they have not ended. One pass over all processes, whose number is what it costs.
-pub(crate) fn of(pid: i32, mark: Option<&str>) -> BTreeSet<i32> {
+/// they have not ended. Without the trees of `others`: workers that were forked from a preloader carry its mark. One
+/// pass over all processes, whose number is what it costs.
+pub(crate) fn of(pid: i32, mark: Option<&str>, others: &[i32]) -> BTreeSet<i32> {
     let processes = processes();
     let marked = |other: &Process| mark.is_some() && mark::of(other.pid, mark::WORKER).as_deref() == mark;
     let alive: BTreeSet<i32> = processes.iter().filter(|other| !other.ended).map(|other| other.pid).collect();
-    family(pid, &processes, marked).intersection(&alive).copied().collect()
+    family(pid, &processes, marked, others).intersection(&alive).copied().collect()
 }
 
-fn family(pid: i32, processes: &[Process], marked: impl Fn(&Process) -> bool) -> BTreeSet<i32> {
+fn family(pid: i32, processes: &[Process], marked: impl Fn(&Process) -> bool, others: &[i32]) -> BTreeSet<i32> {
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for process in processes {
         children.entry(process.parent).or_default().push(process.pid);
     }
-    let belongs = |other: &&Process| other.group == pid || other.session == pid || marked(other);
-    let mut waiting: Vec<i32> = processes.iter().filter(belongs).map(|other| other.pid).collect();
-    waiting.push(pid);
-    let mut family = BTreeSet::new();
+    let mut known = BTreeSet::new();
+    let leads = |leader: i32, process: &Process| process.group == leader || process.session == leader;
+    for other in others {
+        let own = processes.iter().filter(|process| leads(*other, process)).map(|process| process.pid);
+        with_descendants(own.chain([*other]).collect(), &children, &mut known);
+    }
+    let theirs = known.clone();
+    let own = processes.iter().filter(|process| leads(pid, process) || marked(process)).map(|process| process.pid);
+    with_descendants(own.chain([pid]).collect(), &children, &mut known);
+    known.difference(&theirs).copied().collect()
+}
+
+/// Adds these and their descendants to those that are known.
+fn with_descendants(mut waiting: Vec<i32>, children: &BTreeMap<i32, Vec<i32>>, known: &mut BTreeSet<i32>) {
     while let Some(member) = waiting.pop() {
-        if family.insert(member) {
+        if known.insert(member) {
             waiting.extend(children.get(&member).into_iter().flatten());
         }
     }
-    family
 }
 
 fn pids() -> Vec<i32> {
@@ -146,8 +156,10 @@ mod tests {
             process(30, 1, 30),
             process(31, 30, 31),
         ];
-        assert_eq!(family(10, &processes, |_| false), [10, 11, 12, 13, 14].into());
-        assert_eq!(family(10, &processes, |other| other.pid == 30), [10, 11, 12, 13, 14, 30, 31].into());
-        assert_eq!(family(99, &processes, |_| false), [99].into());
+        assert_eq!(family(10, &processes, |_| false, &[]), [10, 11, 12, 13, 14].into());
+        assert_eq!(family(10, &processes, |other| other.pid == 30, &[]), [10, 11, 12, 13, 14, 30, 31].into());
+        // A worker that was forked from what 10 is, with all that is its own.
+        assert_eq!(family(10, &processes, |other| other.pid >= 30, &[30, 12]), [10, 11, 14].into());
+        assert_eq!(family(99, &processes, |_| false, &[]), [99].into());
     }
 }

@@ -72,7 +72,9 @@ impl Server {
             return self.answer(purpose, Answer::Findings(Box::default()), None);
         }
         let group = self.cgroups.path(worker);
-        self.errands.push(purpose, Detail::Examine(mark, group));
+        let others = self.workers.iter().filter(|(number, _)| **number != worker);
+        let others = others.filter_map(|(_, own)| own.pid).collect();
+        self.errands.push(purpose, Detail::Examine(mark, group, others));
         Ok(())
     }
 

@@ -143,10 +143,10 @@ fn a_forked_worker_has_a_control_group_of_its_own_with_its_limits() {
     let limited = preloader.missed.is_empty();
     if limited {
         plan.limits.required = vec!["pids_max".into()];
-    } else {
-        skip("the limits of a forked worker's control group: it has no controllers here");
     }
     let worker = fork(&mut keeper, &plan, &preloader);
+    // Where the group has no controllers, that is said of each worker.
+    assert_eq!(worker.missed.is_empty(), limited, "{:?}", worker.missed);
     let own = worker.cgroup.clone().unwrap();
     assert_ne!(own, group);
     assert!(!limited || std::fs::read_to_string(own.join("pids.max")).unwrap() == "17\n");
@@ -157,6 +157,29 @@ fn a_forked_worker_has_a_control_group_of_its_own_with_its_limits() {
     assert!(runs(worker.pid));
     end(&mut keeper, &worker);
     wait_for("the worker's group to go", || (!own.exists()).then_some(()));
+}
+
+#[test]
+fn a_preloaders_processes_are_its_own_without_its_workers() {
+    if !has_python() {
+        return;
+    }
+    let mut keeper = Keeper::start();
+    let plan = standin(&mut keeper, "good");
+    let preloader = preloaded(&mut keeper, &plan);
+    let workers = [fork(&mut keeper, &plan, &preloader), fork(&mut keeper, &plan, &preloader)];
+    let mark = hatchery_protocol::mark::worker(&keeper.pool, 1, preloader.number.0);
+    for worker in &workers {
+        // From here on it runs what is the app's.
+        read_line(&worker.stdout);
+    }
+    keeper.send(&ToSpawner::Examine { worker: preloader.number, pid: preloader.pid, mark });
+    match keeper.receive().0 {
+        FromSpawner::Examined { findings, .. } => assert_eq!(findings.processes, 1, "{findings:?}"),
+        other => panic!("{other:?}"),
+    }
+    workers.iter().for_each(|worker| end(&mut keeper, worker));
+    end(&mut keeper, &preloader);
 }
 
 #[test]

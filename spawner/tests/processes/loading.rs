@@ -1,12 +1,14 @@
 //! Our loaders: what they are given, and what is made of what they say.
 
-use crate::keeper::{Keeper, Worker, kill, next, read_all, read_line, reap, skip, user};
+use crate::keeper::{Keeper, PATIENCE, Worker, kill, next, read_all, read_line, reap, skip, user};
 use hatchery_protocol::client::SessionProtocol;
 use hatchery_protocol::link::{
     FromSpawner, Identity, LaunchPlan, Loader, Loading, Program, StartAs, ToSpawner, WorkerNumber,
 };
 use hatchery_protocol::report::{Setup, SpawnReport, SpawnStep};
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -179,6 +181,33 @@ fn who_says_what_no_loader_says_is_not_listened_to() {
     assert_eq!(read_line(&preloader.stdout), "not listened to");
     assert_eq!(keeper.output_of("echo next"), "next\n");
     end(&mut keeper, &preloader);
+}
+
+#[test]
+fn a_node_app_listens_at_the_inherited_socket() {
+    let node = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|folder| folder.join("node")).find(|program| program.is_file())
+    });
+    let Some(node) = node else { return skip("the loader for Node: there is no node on the PATH") };
+    let mut keeper = Keeper::start();
+    let server = "require('http').createServer((request, response) => response.end('hello')).listen(80)";
+    let app = keeper.app(&[("server.js", server)]);
+    let mut plan = loaded_by(&keeper, &app, Loader::Node, "server.js");
+    plan.protocol = SessionProtocol::Http;
+    let Program::Loader(loading) = &mut plan.program else { unreachable!("it was made so") };
+    loading.interpreter = vec![node.into_os_string().into_encoded_bytes()];
+    // Each reads the text from its beginning.
+    for _ in 0..2 {
+        let worker = keeper.spawn(&plan);
+        let address = worker.listener.local_addr().unwrap();
+        let mut stream = UnixStream::connect(address.as_pathname().unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("hello") || answer.contains("hello\r\n"), "{answer}");
+        end(&mut keeper, &worker);
+    }
 }
 
 #[test]

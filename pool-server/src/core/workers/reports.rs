@@ -122,7 +122,7 @@ impl Ended<'_> {
         words::cause(&last).unwrap_or_else(|| match self.exit {
             Exit::Status(0) => self.left_in_peace(),
             Exit::Status(_) => self.failed(output),
-            Exit::Signal(signal) => self.killed_by(signal),
+            Exit::Signal(signal) => self.killed_by(signal, output),
         })
     }
 
@@ -184,15 +184,10 @@ impl Ended<'_> {
     }
 
     fn failed(&self, output: &str) -> Cause {
-        let remedy = if output.is_empty() {
-            "It printed nothing: start it by hand, in the application's folder and as its user, to see why."
-        } else {
-            "Its last output should say why."
-        };
-        Cause::new(format!("{} ended before it was ready, with {}", self.what(), self.exit), remedy)
+        Cause::new(format!("{} ended before it was ready, with {}", self.what(), self.exit), see(output))
     }
 
-    fn killed_by(&self, signal: i32) -> Cause {
+    fn killed_by(&self, signal: i32, output: &str) -> Cause {
         let what = self.what();
         let named = Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string());
         let (did, remedy) = match Signal::try_from(signal) {
@@ -202,9 +197,7 @@ impl Ended<'_> {
                  see its last output, and start it by hand under a debugger."
                     .to_owned(),
             ),
-            Ok(Signal::SIGABRT) => {
-                ("aborted itself", "Its last output should say what it can't go on without.".to_owned())
-            }
+            Ok(Signal::SIGABRT) => ("aborted itself", see(output).to_owned()),
             Ok(Signal::SIGSYS) => (
                 "used a system call that is forbidden to it",
                 "See what filter of system calls the pool is under (SystemCallFilter of its service, or the \
@@ -226,9 +219,18 @@ impl Ended<'_> {
                 "was told to leave, and not by the pool,",
                 "See what else sends it signals: itself, another program, or somebody at a terminal.".to_owned(),
             ),
-            _ => ("was ended by a signal", "Its last output should say why.".to_owned()),
+            _ => ("was ended by a signal", see(output).to_owned()),
         };
         Cause::new(format!("{what} {did} before it was ready ({named})"), remedy)
+    }
+}
+
+/// Where to look for what only the app can know.
+fn see(output: &str) -> &'static str {
+    if output.is_empty() {
+        "It printed nothing: start it by hand, in the application's folder and as its user, to see why."
+    } else {
+        "Its last output should say why."
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Verb {
     Config(Config),
     /// Show what this machine offers to a pool, what it lacks, and what that costs
     Doctor(Doctor),
+    /// Show how a folder would be started, why, and the hatchery.toml that says the same
+    Detect(Detect),
     /// Print what `serve` with these options tells its pool (started by the pool)
     #[command(hide = true)]
     Configuration(Box<Serve>),
@@ -56,7 +58,7 @@ pub(crate) enum Verb {
     Times: 250ms, 10s, 5m, 1h or never; a bare number is seconds. Sizes: 64K, 512M, 1GiB; a bare number is bytes.\n\
     Options are defaults of all applications: what an [[app]] of the file says itself holds. --help lists all.")]
 pub(crate) struct Serve {
-    /// The application's folder; without it, the current folder if it has a hatchery.toml, else the demo app
+    /// The application's folder; without it, the current folder if it can be served, else the demo app
     #[arg(value_name = "ROOT")]
     pub(crate) root: Option<PathBuf>,
 
@@ -64,7 +66,7 @@ pub(crate) struct Serve {
     #[arg(long = "app", value_name = "[HOST][/PATH]=ROOT")]
     pub(crate) apps: Vec<String>,
 
-    /// Serve each subfolder of DIR at NAME.localhost, as they are at the start
+    /// Serve each subfolder of DIR that can be served at NAME.localhost, as they are at the start
     #[arg(long = "apps", value_name = "DIR")]
     pub(crate) apps_in: Option<PathBuf>,
 
@@ -103,6 +105,17 @@ pub(crate) enum Config {
 
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Detect {
+    /// The application's folder; without it, the current one
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -9,6 +9,7 @@
 //! | [`deploy`] | a new version, staged beside an application |
 //! | [`admin`], [`status`], [`admin_place`] | talking to a live pool, and finding it |
 //! | [`doctor`] | what this machine offers |
+//! | [`detect`] | how a folder would be started |
 //! | [`demo_app`] | the application that is served when there is none |
 
 mod admin;
@@ -17,6 +18,7 @@ mod cli;
 mod config;
 mod demo_app;
 mod deploy;
+mod detect;
 mod doctor;
 mod orders;
 mod serve;
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Configuration(options) => config::source::print(*options, cli.admin),
         Verb::Config(cli::Config::Check { file }) => config::check(&file),
         Verb::Doctor(options) => doctor::run(&options),
+        Verb::Detect(options) => detect::run(&options),
         Verb::DemoApp => demo_app::run(),
         Verb::PoolServer | Verb::Spawner => complain("this is a role that takes no arguments"),
     }

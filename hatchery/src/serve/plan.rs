@@ -1,5 +1,7 @@
 //! What the options of `serve`, the environment and the operator's file come to.
 
+mod how;
+
 use super::listen::Place;
 use super::router::{Route, Router};
 use crate::cli::{AdminAt, Serve};
@@ -15,8 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How an app says how it is started.
-const MANIFEST: &str = "hatchery.toml";
 /// The demo app has no folder: it is in our own executable.
 const DEMO_ROOT: &str = "/";
 const DEMO_NAME: &str = "demo";
@@ -163,7 +163,7 @@ impl Apps {
                         file.display()
                     ));
                 }
-                None => here.join(MANIFEST).is_file().then(|| normalised(here, here)),
+                None => Some(normalised(here, here)).filter(|root| how::is_servable(root)),
             },
         };
         match given {
@@ -171,7 +171,7 @@ impl Apps {
             None if apps.routes.is_empty() && apps.folder.is_none() => {
                 let demo = AppOptions { start: Some(Start::DemoApp), ..AppOptions::default() };
                 apps.add(None, String::new(), DEMO_ROOT.into(), Some(DEMO_NAME.to_owned()), demo);
-                apps.what = format!("the demo app (the current folder has no {MANIFEST})");
+                apps.what = "the demo app (nothing in the current folder says how it is started)".to_owned();
                 return Ok(apps);
             }
             None => {}
@@ -209,8 +209,12 @@ impl Apps {
         for name in &names {
             match name.to_str().filter(|name| is_label(name)) {
                 Some(label) => {
-                    let host = format!("{}.localhost", label.to_ascii_lowercase());
-                    self.add_plain(Some(host), String::new(), folder.join(name));
+                    let (root, host) = (folder.join(name), format!("{}.localhost", label.to_ascii_lowercase()));
+                    if how::is_servable(&root) {
+                        self.add_plain(Some(host), String::new(), root);
+                    } else {
+                        self.warnings.push(format!("{} is not served: {}", root.display(), how::nothing(&root)));
+                    }
                 }
                 None if name.as_encoded_bytes().starts_with(b".") => {}
                 None => self.warnings.push(format!(
@@ -228,7 +232,7 @@ impl Apps {
 
     fn shown(&self) -> String {
         match self.routes.as_slice() {
-            [only] if only.host.is_none() => format!("{}{}", only.root.display(), how(&only.root)),
+            [only] if only.host.is_none() => format!("{}{}", only.root.display(), how::shown(&only.root)),
             several if several.len() > LISTED => format!("{} applications", self.registered.len()),
             several => {
                 let list = several.iter().map(|r| format!("{} at {}", r.root.display(), r.place()));
@@ -242,17 +246,6 @@ impl Apps {
 fn is_label(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     name.len() <= 63 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(inner)
-}
-
-/// How an app is started, as far as its folder tells at a glance.
-fn how(root: &Path) -> &'static str {
-    if root.join(MANIFEST).exists() {
-        " (as its hatchery.toml says)"
-    } else if root.is_file() {
-        " (a program)"
-    } else {
-        ""
-    }
 }
 
 /// # Errors

@@ -4,6 +4,8 @@ use super::{FILES, launch, ruby};
 use crate::harness::{App, Worker, text};
 use crate::session::Session;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::os::fd::AsFd;
 
 /// What a preloaded app of these tests is: it tells what it knows of its process.
@@ -100,6 +102,7 @@ const KEEPER: &str = "
     puts client.recv(1000).lines.last
     STDOUT.flush
     Process.kill(:KILL, preloader)
+    Process.wait(preloader)
     Process.kill(:KILL, Process.pid)
 ";
 
@@ -119,16 +122,17 @@ fn a_forked_worker_dies_with_the_keeper_also_where_the_kernel_cannot_be_asked() 
         if without {
             command.env("MISSING", app.path("none"));
         }
-        // Not read to its end: the worker's standard error is the same pipe.
+        // Its standard error is the worker's as well: the end of it is the end of both.
         let output = command.output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let (pid, listens) = said.trim().split_once(' ').unwrap_or_else(|| panic!("{said}{error}"));
         assert_eq!(listens, "1", "3 was kept free for the listener");
         assert_eq!(error.contains("there is no fiddle here"), without, "{error}");
-        // Standard error is read to its end above: all that held it are gone, the worker too.
-        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(status.is_empty() || status.contains(") Z "), "{status}");
+        // The keeper's end made it this process's child. By a signal, or by its own look at the pipe's other end.
+        let pid = Pid::from_raw(pid.parse().unwrap());
+        let by = if without { WaitStatus::Exited(pid, 0) } else { WaitStatus::Signaled(pid, Signal::SIGKILL, false) };
+        assert_eq!(waitpid(pid, None).unwrap(), by);
         std::fs::remove_file(app.path("socket")).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::breaker::Breaker;
 use crate::effect::{Disabling, Invalid, Refusal};
-use crate::ids::{Generation, ReportId};
+use crate::ids::{Generation, ReportId, WorkerId};
 use crate::roll::Roll;
 use crate::settings::{AppSettings, Plan, Wanted};
 use crate::time::Time;
@@ -35,6 +35,10 @@ pub(crate) struct App {
     pub(crate) failed_roll: Option<(Generation, ReportId)>,
     /// Workers to be started though nobody waits: a restart took them away in vain.
     pub(crate) owed: u32,
+    /// Workers of this generation are started by their program, though they could be forked.
+    pub(crate) unforked: Option<Generation>,
+    /// The last preloader of which a fork came to nothing, and its generation.
+    pub(crate) lost_forks: Option<(Generation, WorkerId)>,
     /// What becomes of `min`.
     pub(crate) upkeep: Upkeep,
     pub(crate) stopped: bool,
@@ -97,6 +101,8 @@ impl App {
             update: None,
             failed_roll: None,
             owed: 0,
+            unforked: None,
+            lost_forks: None,
             upkeep: if settings_prestart { Upkeep::Kept } else { Upkeep::NotYet },
             stopped: false,
             disabled: None,

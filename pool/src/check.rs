@@ -8,6 +8,8 @@ use crate::app::{App, Inspection};
 use crate::book::Use;
 use crate::ids::{AppId, WorkerId};
 use crate::pool::{self, Pool};
+use crate::preloader::{self, Preloader};
+use crate::preloading::is_over;
 use crate::roll::Stage;
 use crate::room;
 use crate::roster::{Phase, Worker};
@@ -33,6 +35,7 @@ impl Pool {
         self.roster.check()?;
         self.book.check()?;
         self.roster.workers().try_for_each(|(id, worker)| self.check_worker(id, worker))?;
+        self.preloaders.all().try_for_each(|(id, preloader)| self.check_preloader(id, preloader))?;
         self.check_connections()?;
         self.apps.iter().try_for_each(|(&id, app)| self.check_app(id, app))?;
         self.check_timers()?;
@@ -57,11 +60,31 @@ impl Pool {
         };
         ensure(holds, || format!("{id} is {:?} with {taken} sessions and leases", worker.phase))?;
         let timed = match worker.phase {
-            Phase::Starting | Phase::Draining | Phase::Stopping => true,
+            Phase::Starting => worker.awaits.is_none(),
+            Phase::Draining | Phase::Stopping => true,
             Phase::Serving => worker.backing_off,
             Phase::Failing | Phase::Killed => worker.doomed,
         };
         ensure(timed == self.timers.time(Timer::Worker(id)).is_some(), || format!("{id} has the wrong timer"))
+    }
+
+    fn check_preloader(&self, id: WorkerId, preloader: &Preloader) -> Checked {
+        let Preloader { app, generation, phase, .. } = *preloader;
+        ensure(self.apps.contains_key(&app), || format!("{id} has an unknown app loaded"))?;
+        ensure(preloader.why.is_none() == preloader.is_of_use(), || format!("{id} is {phase:?} for no reason"))?;
+        let only = !preloader.is_of_use() || self.preloaders.of(app, generation).is_some_and(|(first, _)| first == id);
+        ensure(only, || format!("{id} is the second preloader of one generation of {app}"))?;
+        let over = preloader.is_of_use() && self.apps.get(&app).is_some_and(|app| is_over(app, preloader).is_some());
+        ensure(!over, || format!("{id} is of no use any more, and stays"))?;
+        let awaited = self.roster.workers().any(|(_, worker)| worker.awaits == Some(id));
+        let loads = matches!(phase, preloader::Phase::Loading | preloader::Phase::Failing);
+        ensure(!awaited || loads, || format!("{id} is waited for, and is {phase:?}"))?;
+        let timed = match phase {
+            preloader::Phase::Loading | preloader::Phase::Leaving => true,
+            preloader::Phase::Ready => self.settings.max_preloader_idle.is_some(),
+            preloader::Phase::Failing | preloader::Phase::Killed => false,
+        };
+        ensure(timed == self.timers.time(Timer::Preloader(id)).is_some(), || format!("{id} has the wrong timer"))
     }
 
     fn check_connections(&self) -> Checked {
@@ -90,7 +113,9 @@ impl Pool {
         }
         let kept = !self.is_forgettable(id) || self.remembered.time(id).is_some();
         let deploys = app.roll.is_some() || app.update.is_some();
-        let used = !crew.all.is_empty() || self.queue.first(id).is_some() || app.inspection == Inspection::Looking;
+        let loaded = self.preloaders.of_app(id).next().is_some();
+        let used =
+            loaded || !crew.all.is_empty() || self.queue.first(id).is_some() || app.inspection == Inspection::Looking;
         ensure(kept || used || deploys || self.short.contains(&id), || format!("{id} should be forgotten"))?;
         self.check_roll(id, app)?;
         let unstaffed = room::unstaffed_since(self, id) == self.unstaffed.time(id);
@@ -134,6 +159,7 @@ impl Pool {
         for (_, timer) in self.timers.iter() {
             let known = match timer {
                 Timer::Worker(worker) => self.roster.get(worker).is_some(),
+                Timer::Preloader(preloader) => self.preloaders.get(preloader).is_some(),
                 Timer::Connection(connection) => self.book.get(connection).is_some(),
                 Timer::Life(worker) | Timer::Sample(worker) | Timer::Ping(worker) => {
                     self.roster.get(worker).is_some_and(|worker| worker.is_serving())

@@ -117,6 +117,10 @@ impl Pool {
 
     /// Records the end of a worker, if it was not a peaceful one.
     pub(crate) fn record(&mut self, id: WorkerId, worker: &Worker, exit: Option<Exit>, now: Time) {
+        // One that has never had a process: what is to be said is said of its preloader.
+        if worker.awaits.is_some() {
+            return;
+        }
         let overdue = worker.phase == Phase::Killed || worker.phase == Phase::Failing;
         // One that is still looked at was not killed yet: it left by itself, though too late.
         let killed = overdue && !worker.doomed;

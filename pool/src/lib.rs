@@ -38,6 +38,7 @@ mod agenda;
 mod app;
 mod book;
 mod breaker;
+mod preloader;
 mod queue;
 mod roll;
 mod roster;
@@ -49,6 +50,7 @@ mod failing;
 mod health;
 mod operator;
 mod pool;
+mod preloading;
 mod recycling;
 mod rolling;
 mod sessions;
@@ -75,5 +77,8 @@ pub use event::{Close, ConnectFailure, Event, Exit, RestartMode};
 pub use ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};
 pub use pool::Pool;
 pub use settings::{AppSettings, Concurrency, LEASES_WITHOUT_LIMIT, Parking, Plan, Settings, Wanted};
-pub use snapshot::{AppSnapshot, AppState, RestartState, SessionSnapshot, Snapshot, WorkerSnapshot, WorkerState};
+pub use snapshot::{
+    AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, Snapshot, WorkerSnapshot,
+    WorkerState,
+};
 pub use time::Time;

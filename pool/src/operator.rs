@@ -129,6 +129,8 @@ impl Pool {
                 roll: app.roll.take(),
                 update: app.update.take(),
                 served: app.served,
+                unforked: app.unforked,
+                lost_forks: app.lost_forks,
                 ..App::new(
                     std::mem::take(&mut app.root),
                     self.settings.defaults.clone(),
@@ -204,12 +206,13 @@ impl Pool {
 
     /// The operator changed the configuration. What it says of single apps comes as `Added` and `Removed`; what it says
     /// of all holds for those that only a `get` made known, too.
-    pub(crate) fn reloaded(&mut self, settings: Settings) {
+    pub(crate) fn reloaded(&mut self, settings: Settings, now: Time) {
         for app in self.apps.values_mut().filter(|app| app.origin == Origin::Client) {
             app.settings = app.wanted.applied_to(&settings.defaults);
         }
         self.given = settings.clone();
         self.settings = settings;
+        self.reconsider_preloaders(now);
         self.touch_all();
         self.warn_of_min();
     }
@@ -257,6 +260,7 @@ impl Pool {
             self.refuse_update(app, &Refusal::ShuttingDown);
         }
         self.touch_all();
+        self.end_preloaders(now);
         let workers: Vec<WorkerId> = self.roster.workers().map(|(id, _)| id).collect();
         for id in workers {
             self.leave(id, StopReason::PoolEnding, now);

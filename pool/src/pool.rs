@@ -6,6 +6,7 @@ use crate::book::Book;
 use crate::effect::{Answer, Beyond, Effect, Invalid, Notice, Refusal, SwapStep};
 use crate::event::Event;
 use crate::ids::{AppId, Request, WorkerId};
+use crate::preloader::Preloaders;
 use crate::queue::{Queue, Waiter};
 use crate::room::{self, Move};
 use crate::roster::Roster;
@@ -25,6 +26,7 @@ pub struct Pool {
     pub(crate) roots: BTreeMap<Vec<u8>, AppId>,
     pub(crate) last_app: u64,
     pub(crate) roster: Roster,
+    pub(crate) preloaders: Preloaders,
     pub(crate) book: Book,
     pub(crate) queue: Queue,
     pub(crate) timers: Timers,
@@ -68,6 +70,7 @@ impl Pool {
             roots: BTreeMap::new(),
             last_app: 0,
             roster: Roster::default(),
+            preloaders: Preloaders::default(),
             book: Book::default(),
             queue: Queue::default(),
             timers: Timers::default(),
@@ -96,7 +99,8 @@ impl Pool {
 
             Event::Inspected { app, generation, plan } => self.inspected(app, generation, plan),
             Event::InspectFailed { app, generation, report } => self.inspect_failed(app, generation, report, now),
-            Event::Preloaded { .. } | Event::ForkFailed { .. } => {}
+            Event::Preloaded { preloader, fit } => self.preloaded(preloader, fit, now),
+            Event::ForkFailed { worker } => self.fork_failed(worker, now),
             Event::Ready { worker } => self.ready(worker, now),
             Event::SpawnFailed { worker, report, gone } => self.spawn_failed(worker, report, gone, now),
             Event::ConnectFailed { session, why } => self.connect_failed(session, why, now),
@@ -129,7 +133,7 @@ impl Pool {
             Event::Staged { request, root } => self.update(request, &root, SwapStep::Take, now),
             Event::RolledBack { request, root } => self.update(request, &root, SwapStep::Back, now),
             Event::SwapDone { app, report } => self.swap_done(app, report, now),
-            Event::Reloaded { settings } => self.reloaded(*settings),
+            Event::Reloaded { settings } => self.reloaded(*settings, now),
         }
         self.settle(now);
         std::mem::take(&mut self.effects)
@@ -145,6 +149,7 @@ impl Pool {
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Worker(worker) => self.worker_due(worker, now),
+                Timer::Preloader(preloader) => self.preloader_due(preloader, now),
                 Timer::Life(worker) => self.life_due(worker),
                 Timer::Sample(worker) => self.sample_due(worker, now),
                 Timer::Ping(worker) => self.ping_due(worker, now),
@@ -168,7 +173,7 @@ impl Pool {
             Some(at) => self.timers.set(Timer::Room, at),
             None => self.timers.clear(Timer::Room),
         }
-        if matches!(self.phase, Phase::Ending { .. }) && self.roster.count() == 0 {
+        if matches!(self.phase, Phase::Ending { .. }) && self.roster.count() == 0 && self.preloaders.is_empty() {
             self.phase = Phase::Ended;
             // What was put off never comes.
             self.timers = Timers::default();
@@ -216,6 +221,7 @@ impl Pool {
     /// Sets the timers of an app, and forgets what nothing needs any more.
     fn tidy(&mut self, id: AppId, now: Time) {
         self.finish_roll(id);
+        self.prune_preloaders(id, now);
         let Some(app) = self.apps.get(&id) else { return };
         let crew = self.roster.crew(id);
         if let (Some(idle), Some((since, _))) = (app.max_idle(), crew.longest_idle())
@@ -227,7 +233,9 @@ impl Pool {
             (Some(wait), Some(oldest)) => self.timers.set_no_later(Timer::Wait(id), oldest.arrived + wait),
             _ => self.timers.clear(Timer::Wait(id)),
         }
-        let over = crew.all.is_empty() && self.queue.len(id) == 0 && !self.short.contains(&id);
+        // What is loaded is the present generation, until it leaves.
+        let loaded = self.preloaders.of_app(id).next().is_some();
+        let over = crew.all.is_empty() && !loaded && self.queue.len(id) == 0 && !self.short.contains(&id);
         if over && app.inspection != Inspection::Looking && app.roll.is_none() && app.update.is_none() {
             self.timers.clear(Timer::Idle(id));
             self.rest(id, now);

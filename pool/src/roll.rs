@@ -83,10 +83,8 @@ pub(crate) fn verdict(pool: &Pool) -> Option<Move> {
     let bare = known
         .filter(|(id, app)| alone(pool, *id, app).is_some() || app.roll.as_ref().is_some_and(|roll| roll.given_up > 0));
     let short = pool.short.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?)));
-    let fresh = short.filter(|(id, app)| {
-        let fresh = app.roll.as_ref().is_some_and(|roll| roll.stage == Stage::Fresh);
-        fresh && app.plan().is_some() && pool.roster.crew(*id).live() == 0
-    });
+    let fresh =
+        short.filter(|(id, app)| is_fresh(pool, *id) && app.plan().is_some() && pool.roster.crew(*id).live() == 0);
     let mut all =
         bare.chain(fresh).filter(|(id, app)| !app.is_in_between() && pool.roster.crew(*id).count() < app.limit());
     let (id, _) = all.next()?;
@@ -94,7 +92,17 @@ pub(crate) fn verdict(pool: &Pool) -> Option<Move> {
         return Some(Move::Start(id));
     }
     let nobody_leaves = pool.roster.leaving() == 0;
-    room::evictable(pool, id).filter(|_| nobody_leaves).map(|(worker, why)| Move::Leave(worker, why))
+    // Or two that wait for their verdicts would send each other's workers away for ever.
+    let decides =
+        |worker| pool.app_of(worker).is_some_and(|app| is_fresh(pool, app) && pool.roster.crew(app).serving == 0);
+    let evictable = room::evictable_but(pool, id, decides).filter(|_| nobody_leaves);
+    evictable.map(|(worker, why)| Move::Leave(worker, why))
+}
+
+/// The app's next worker decides what becomes of its restart.
+fn is_fresh(pool: &Pool, id: AppId) -> bool {
+    let roll = pool.apps.get(&id).and_then(|app| app.roll.as_ref());
+    roll.is_some_and(|roll| roll.stage == Stage::Fresh)
 }
 
 /// The next restart whose first worker may be started now, or may have an old one make room for it.

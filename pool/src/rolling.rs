@@ -340,6 +340,16 @@ impl Pool {
         }
     }
 
+    /// Another worker takes the place of the first of the new generation.
+    pub(crate) fn roll_start_instead(&mut self, id: AppId, lost: WorkerId, heir: WorkerId) {
+        let stage = self.apps.get(&id).and_then(|app| app.roll.as_ref()).map(|roll| roll.stage);
+        if let Some(Stage::Starting(plan, first)) = stage
+            && first == lost
+        {
+            self.set_stage(id, Stage::Starting(plan, heir));
+        }
+    }
+
     /// The new generation can't be started: the old one serves on.
     fn fail_roll(&mut self, id: AppId, report: ReportId, now: Time) {
         let Some(app) = self.apps.get_mut(&id) else { return };

@@ -177,7 +177,16 @@ fn is_anything_evictable(pool: &Pool) -> bool {
 
 /// A worker of another app that leaves for a waiter: one that starts for nobody, else the longest idle.
 pub(crate) fn evictable(pool: &Pool, for_app: AppId) -> Option<(WorkerId, StopReason)> {
-    let other = |id: &WorkerId| pool.app_of(*id) != Some(for_app);
+    evictable_but(pool, for_app, |_| false)
+}
+
+/// The same, but for those that are `spared`.
+pub(crate) fn evictable_but(
+    pool: &Pool,
+    for_app: AppId,
+    spared: impl Fn(WorkerId) -> bool,
+) -> Option<(WorkerId, StopReason)> {
+    let other = |id: &WorkerId| pool.app_of(*id) != Some(for_app) && !spared(*id);
     if let Some(worker) = pool.roster.starting().iter().rev().copied().filter(other).find(|&id| is_unneeded(pool, id)) {
         return Some((worker, StopReason::StartUnneeded));
     }

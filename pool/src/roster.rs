@@ -24,6 +24,10 @@ pub(crate) struct Worker {
     pub(crate) why: Option<StopReason>,
     /// The waiter it was started for.
     pub(crate) cause: Option<Ticket>,
+    /// The preloader that it is to be forked from, as soon as that is ready: it has no process before.
+    pub(crate) awaits: Option<WorkerId>,
+    /// The preloader that it was forked from.
+    pub(crate) from: Option<WorkerId>,
     pub(crate) started: Time,
     /// When it became ready.
     pub(crate) ready: Time,
@@ -201,9 +205,14 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    pub(crate) fn hire(&mut self, worker: Worker) -> WorkerId {
+    /// A number that no process had before.
+    pub(crate) fn next_id(&mut self) -> WorkerId {
         self.last_id += 1;
-        let id = WorkerId(self.last_id);
+        WorkerId(self.last_id)
+    }
+
+    pub(crate) fn hire(&mut self, worker: Worker) -> WorkerId {
+        let id = self.next_id();
         self.crews.entry(worker.app).or_default().all.insert(id);
         self.place(id, worker.app, Place::of(&worker));
         self.workers.insert(id, worker);

@@ -38,6 +38,26 @@ pub struct AppSnapshot {
     pub served: u64,
     /// In the order they were started.
     pub workers: Vec<WorkerSnapshot>,
+    /// In the order they were started. They do not count.
+    pub preloaders: Vec<PreloaderSnapshot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreloaderSnapshot {
+    pub id: WorkerId,
+    pub state: PreloaderState,
+    pub generation: Generation,
+    /// Workers forked from it so far.
+    pub forks: u64,
+    pub started: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreloaderState {
+    /// It loads the app.
+    Starting,
+    Ready,
+    Stopping,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +92,8 @@ pub struct WorkerSnapshot {
     /// Sessions granted so far.
     pub served: u64,
     pub started: Time,
+    /// It has no process before this preloader has loaded the app.
+    pub awaits: Option<WorkerId>,
     /// Why it is to be replaced, or leaves.
     pub why: Option<StopReason>,
     /// How long it has had no session; `None` while it has one or is not ready.

@@ -8,6 +8,8 @@ use crate::ids::{AppId, ConnectionId, WorkerId};
 pub(crate) enum Timer {
     /// What its phase says: start, drain or stop time-out, or the end of a back-off.
     Worker(WorkerId),
+    /// What a preloader's phase says: load, disuse or stop time-out.
+    Preloader(WorkerId),
     /// A worker is old enough.
     Life(WorkerId),
     /// Its memory is looked at.

@@ -5,9 +5,13 @@ use crate::book::Use;
 use crate::effect::Gate;
 use crate::ids::{AppId, WorkerId};
 use crate::pool::Pool;
+use crate::preloader::{self, Preloader};
 use crate::room;
 use crate::roster::{Phase, Worker};
-use crate::snapshot::{AppSnapshot, AppState, RestartState, SessionSnapshot, Snapshot, WorkerSnapshot, WorkerState};
+use crate::snapshot::{
+    AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, Snapshot, WorkerSnapshot,
+    WorkerState,
+};
 use crate::time::Time;
 
 impl Pool {
@@ -42,6 +46,7 @@ impl Pool {
             waiting: self.queue.len(id),
             served: app.served,
             workers: workers.map(|(id, worker)| self.worker_snapshot(id, worker, now)).collect(),
+            preloaders: self.preloaders.of_app(id).map(|(id, preloader)| preloader_snapshot(id, preloader)).collect(),
         }
     }
 
@@ -86,8 +91,25 @@ impl Pool {
             leases: worker.leases,
             served: worker.served,
             started: worker.started,
+            awaits: worker.awaits,
             why: worker.why.or(worker.spent),
             idle: worker.is_idle().then(|| now.since(worker.used)),
         }
+    }
+}
+
+fn preloader_snapshot(id: WorkerId, preloader: &Preloader) -> PreloaderSnapshot {
+    PreloaderSnapshot {
+        id,
+        state: match preloader.phase {
+            preloader::Phase::Loading => PreloaderState::Starting,
+            preloader::Phase::Ready => PreloaderState::Ready,
+            preloader::Phase::Failing | preloader::Phase::Leaving | preloader::Phase::Killed => {
+                PreloaderState::Stopping
+            }
+        },
+        generation: preloader.generation,
+        forks: preloader.forks,
+        started: preloader.started,
     }
 }

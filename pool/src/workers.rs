@@ -98,8 +98,8 @@ impl Pool {
         now: Time,
     ) -> Option<WorkerId> {
         let app = self.apps.get(&id)?;
-        let timeout = app.settings.start_timeout;
         let concurrency = app.settings.concurrency.unwrap_or(plan.concurrency);
+        let source = self.source(id, generation, plan, now);
         let worker = self.roster.hire(Worker {
             app: id,
             generation,
@@ -109,6 +109,8 @@ impl Pool {
             phase: Phase::Starting,
             why: None,
             cause,
+            awaits: source.awaited(),
+            from: source.forked(),
             started: now,
             ready: now,
             used: now,
@@ -128,15 +130,16 @@ impl Pool {
             report: None,
             open_at_end: Vec::new(),
         });
-        self.timers.set(Timer::Worker(worker), now + timeout);
-        self.effect(Effect::Spawn { app: id, worker, generation, from: None });
+        if source.awaited().is_none() {
+            self.launch(worker, source.forked(), now);
+        }
         self.touch(id);
         Some(worker)
     }
 
     pub(crate) fn ready(&mut self, id: WorkerId, now: Time) {
         let Some(worker) = self.roster.get(id).filter(|worker| worker.phase == Phase::Starting) else { return };
-        let (app, after) = (worker.app, now.since(worker.started));
+        let (app, after, forked) = (worker.app, now.since(worker.started), worker.from.is_some());
         self.timers.clear(Timer::Worker(id));
         self.roster.update(id, |worker| {
             worker.phase = Phase::Serving;
@@ -145,6 +148,9 @@ impl Pool {
         if let Some(app) = self.apps.get_mut(&app) {
             app.last_start = after;
             app.failed_replacements = 0;
+            if forked {
+                app.lost_forks = None;
+            }
         }
         self.notice(Notice::WorkerReady { worker: id, after });
         self.touch(app);
@@ -157,7 +163,20 @@ impl Pool {
     /// this start was for is told: each `get` pays for one failed start at most, so that a broken start
     /// can't be repeated without end, and the rest are served by the workers there are.
     pub(crate) fn spawn_failed(&mut self, id: WorkerId, report: ReportId, gone: bool, now: Time) {
-        let Some(worker) = self.roster.get(id) else { return };
+        if self.preload_failed(id, report, gone, now) {
+            return;
+        }
+        let app = self.app_of(id);
+        if self.fail_start(id, report, gone, now)
+            && let Some(app) = app
+        {
+            self.count_failure(app, Failure::Start(report), now);
+        }
+    }
+
+    /// Whether it counts as a failure of the app.
+    pub(crate) fn fail_start(&mut self, id: WorkerId, report: ReportId, gone: bool, now: Time) -> bool {
+        let Some(worker) = self.roster.get(id) else { return false };
         let (app, cause, phase, generation) = (worker.app, worker.cause, worker.phase, worker.generation);
         let unasked = matches!(phase, Phase::Starting | Phase::Failing);
         if unasked {
@@ -177,7 +196,7 @@ impl Pool {
         }
         self.touch(app);
         if !unasked {
-            return;
+            return false;
         }
         self.notice(Notice::SpawnFailed { app, worker: Some(id), report });
         self.pause_min(app);
@@ -193,12 +212,13 @@ impl Pool {
         }
         // One that was to replace others says nothing about those, which serve.
         let beside = rolled && served;
-        if !(replaced || beside) {
-            self.count_failure(app, Failure::Start(report), now);
-        }
+        !(replaced || beside)
     }
 
     pub(crate) fn exited(&mut self, id: WorkerId, exit: Exit, now: Time) {
+        if self.preloader_exited(id, exit, now) {
+            return;
+        }
         let Some(worker) = self.roster.get(id) else { return };
         let why = worker.why;
         self.note_open_sessions(id);
@@ -260,7 +280,11 @@ impl Pool {
     }
 
     pub(crate) fn stop(&mut self, id: WorkerId, why: StopReason, now: Time) {
-        let why = self.roster.get(id).and_then(|worker| worker.why).unwrap_or(why);
+        let Some(worker) = self.roster.get(id) else { return };
+        if worker.awaits.is_some() {
+            return self.call_off(id);
+        }
+        let why = worker.why.unwrap_or(why);
         let time = match why {
             StopReason::Evicted | StopReason::StartUnneeded => self.settings.evict_timeout,
             _ => self.of_worker(id, |settings| settings.stop_timeout),
@@ -276,6 +300,9 @@ impl Pool {
     /// Its sessions end with its process. Before that it is looked at, and asked for its stacks: that is the last
     /// chance to find out what it was doing.
     pub(crate) fn kill(&mut self, id: WorkerId, why: StopReason, now: Time) {
+        if self.roster.get(id).is_some_and(|worker| worker.awaits.is_some()) {
+            return self.call_off(id);
+        }
         let phase = match self.roster.get(id).map(|worker| worker.phase) {
             None | Some(Phase::Failing | Phase::Killed) => return,
             Some(Phase::Starting) if why == StopReason::StartTimedOut => Phase::Failing,

@@ -15,6 +15,8 @@ mod kinds;
 mod knobs;
 #[path = "simulation/planted.rs"]
 mod planted;
+#[path = "simulation/preloading.rs"]
+mod preloading;
 #[path = "simulation/random.rs"]
 mod random;
 #[path = "simulation/world.rs"]
@@ -134,4 +136,9 @@ fn sessions_that_outlive_their_restart_are_found() {
 #[test]
 fn a_version_that_is_kept_though_it_does_not_start_is_found() {
     seeds_to_find(Bug::BlindKeep);
+}
+
+#[test]
+fn a_preloader_that_hangs_for_ever_is_found() {
+    seeds_to_find(Bug::HungPreloader);
 }

@@ -4,6 +4,7 @@
 mod breaker;
 mod judge;
 mod life;
+mod preloaders;
 mod records;
 mod rolls;
 mod swaps;
@@ -84,6 +85,11 @@ pub(crate) struct Books {
     max_idle: Option<Duration>,
     pub(crate) apps: BTreeMap<AppId, Vec<u8>>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    preloaders: BTreeMap<WorkerId, preloaders::Preloader>,
+    /// Workers without a process, which wait for a preloader.
+    waiting: BTreeMap<WorkerId, AppId>,
+    /// In this step those may get one.
+    may_be_forked: bool,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) open: BTreeMap<Request, Open>,
     /// With when their session began.
@@ -124,6 +130,9 @@ impl Books {
             max_idle: knobs.settings.defaults.max_idle,
             apps: BTreeMap::new(),
             workers: BTreeMap::new(),
+            preloaders: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            may_be_forked: false,
             connections: BTreeMap::new(),
             open: BTreeMap::new(),
             reconnects: BTreeMap::new(),
@@ -166,6 +175,7 @@ impl Books {
         self.told_of_swaps(event);
         self.told_of_rolls(event);
         self.told_of_life(event, now);
+        self.told_of_preloaders(event, now);
         match event {
             Event::Asked { request, root, .. } => {
                 self.arrivals += 1;

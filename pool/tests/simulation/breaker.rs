@@ -1,7 +1,7 @@
 //! What is known of the failures of an app, from what is said alone (invariant 16 of `docs/architecture.md`).
 
 use super::{Books, Checked, Use};
-use hatchery_pool::{Close, ConnectFailure, Disabling, Effect, Event, Exit, Notice, Refusal, Request, Time};
+use hatchery_pool::{AppId, Close, ConnectFailure, Disabling, Effect, Event, Exit, Notice, Refusal, Request, Time};
 use std::time::Duration;
 
 /// The first pause, which doubles up to the last.
@@ -104,6 +104,13 @@ impl Books {
             // What is removed is as if it had never been.
             Event::Removed { root, .. } => _ = self.broken.remove(root),
             _ => {}
+        }
+    }
+
+    /// An app could not be loaded.
+    pub(super) fn preload_failed(&mut self, app: AppId, now: Time) {
+        if let Some(root) = self.apps.get(&app).cloned() {
+            self.broken.entry(root).or_default().fail(false, now);
         }
     }
 

@@ -217,18 +217,26 @@ fn left_over(world: &World) -> Checked {
         let renewed = |worker: &WorkerSnapshot| worker.state != WorkerState::Ready || worker.why.is_some();
         let (leaving, staying): (Vec<_>, Vec<_>) = app.workers.iter().partition(|worker| renewed(worker));
         let quiet = unused && (leaving.is_empty() || min > 0) && staying.len() <= min as usize;
-        if !quiet || (app.workers.is_empty() && !app.registered && !waits) {
+        // Those that never leave for want of use keep what they have loaded.
+        let loaded = world.knobs.settings.max_preloader_idle.is_none() && !app.preloaders.is_empty();
+        if !quiet || (app.workers.is_empty() && !app.registered && !waits && !loaded) {
             return Err(format!("left over (invariant 9): {app:?}"));
         }
     }
     if left.waiting > 0 || !world.books.connections.is_empty() {
         return Err(format!("left over (invariant 9): {left:?}"));
     }
+    let loaded = left.apps.iter().any(|app| !app.preloaders.is_empty());
+    // Those of workers that are kept are used whenever one is renewed.
+    let unused = left.apps.iter().any(|app| !app.preloaders.is_empty() && app.workers.is_empty());
+    if unused && world.knobs.settings.max_preloader_idle.is_some() {
+        return Err(format!("preloaders are left over (invariant 23): {left:?}"));
+    }
     let plans = world.books.plans_left();
     if !plans.is_empty() {
         return Err(format!("something is known of {plans:?}, which nobody uses (invariant 18)"));
     }
-    let kept = left.count > 0;
+    let kept = left.count > 0 || loaded;
     if kept || world.is_quiet() { Ok(()) } else { Err("something is left to do (invariant 9)".into()) }
 }
 

@@ -32,6 +32,7 @@ impl Books {
         self.ordered_for_failures(effect, now)?;
         self.ordered_for_swaps(effect)?;
         self.ordered_for_rolls(effect, now)?;
+        self.ordered_for_preloaders(effect, now)?;
         match effect {
             Effect::Inspect { app, generation } => {
                 ensure!(self.inspections.insert((*app, *generation)), "{app} is inspected twice at a time");
@@ -130,15 +131,17 @@ impl Books {
 
     fn spawned(&mut self, app: AppId, id: WorkerId, generation: u64, now: Time) -> Checked {
         let Some(root) = self.apps.get(&app).cloned() else { return Err(format!("{app} starts and is not known")) };
+        // It may have had its place since it began to wait for its preloader.
+        let kept = self.takes_waiting_place(app);
         let knobs = &self.roots[&root];
         let (max, surge) = (self.settings.max.get() as usize, self.settings.surge as usize);
         let limit = knobs.wanted.max_per_app.or(self.max_per_app).map_or(usize::MAX, |limit| limit.get() as usize);
         let of_app = self.workers.values().filter(|worker| worker.app == app).count();
         // Only who is to be replaced makes room that isn't there, and a new generation.
         let first = self.is_first(app, generation);
-        let extra = !first && (self.workers.len() >= max || of_app >= limit);
+        let extra = !first && !kept && (self.workers.len() >= max || of_app >= limit);
         let surge = if first || self.may_replace(app) { surge } else { 0 };
-        let within = self.workers.len() < max + surge && of_app < limit.saturating_add(surge);
+        let within = kept || self.workers.len() < max + surge && of_app < limit.saturating_add(surge);
         ensure!(
             within,
             "{id} is started above max {max} or its app's limit {limit}, surge {surge} (invariants 1 and 10)"
@@ -148,7 +151,7 @@ impl Books {
         for worker in self.workers.values().filter(|worker| worker.is_starting() && !worker.was_told_to_leave()) {
             starts += u32::from(staffed || worker.started + self.settings.fair_wait > now);
         }
-        ensure!(starts < self.settings.max_starting.get(), "{id} is one start too many at a time");
+        ensure!(kept || starts < self.settings.max_starting.get(), "{id} is one start too many at a time");
         ensure!(id > self.last.0 && !self.ending, "{id} is used again, or started at the end");
         self.last.0 = id;
         let (slots, unlimited) = match knobs.concurrency() {
@@ -274,6 +277,7 @@ impl Books {
         self.check_lives(now, ticked)?;
         self.check_failures(now)?;
         self.check_rolls()?;
+        self.check_preloaders(now, ticked)?;
         let mut taken: BTreeMap<WorkerId, (u32, u32)> = BTreeMap::new();
         for (id, connection) in &self.connections {
             let worker = self.workers.contains_key(&connection.worker);

@@ -2,8 +2,8 @@
 //! before it is named here, and what is built and never occurs fails the run.
 
 use hatchery_pool::{
-    Answer, Beyond, Close, ConnectFailure, Disabling, Effect, EndReason, Event, Exit, Failure, Gate, Invalid, Notice,
-    Refusal, RestartMode, StopReason, SwapStep,
+    Answer, Beyond, Close, ConnectFailure, Disabling, DropReason, Effect, EndReason, Event, Exit, Failure, Gate,
+    Invalid, NotPreloaded, Notice, Refusal, RestartMode, StopReason, SwapStep,
 };
 use std::collections::BTreeMap;
 
@@ -40,9 +40,9 @@ kinds!(event: Event {
     "ClientGone": Event::ClientGone { .. },
     "Inspected": Event::Inspected { .. },
     "InspectFailed": Event::InspectFailed { .. },
-    "Preloaded fit" later: Event::Preloaded { fit: true, .. },
-    "Preloaded unfit" later: Event::Preloaded { fit: false, .. },
-    "ForkFailed" later: Event::ForkFailed { .. },
+    "Preloaded fit": Event::Preloaded { fit: true, .. },
+    "Preloaded unfit": Event::Preloaded { fit: false, .. },
+    "ForkFailed": Event::ForkFailed { .. },
     "Ready": Event::Ready { .. },
     "SpawnFailed gone": Event::SpawnFailed { gone: true, .. },
     "SpawnFailed there": Event::SpawnFailed { gone: false, .. },
@@ -85,7 +85,8 @@ kinds!(event: Event {
 
 kinds!(effect: Effect {
     "Inspect": Effect::Inspect { .. },
-    "Spawn": Effect::Spawn { .. },
+    "Spawn by its program": Effect::Spawn { from: None, .. },
+    "Spawn forked": Effect::Spawn { from: Some(_), .. },
     "Grant Fresh": Effect::Grant { path: hatchery_pool::Path::Fresh, .. },
     "Grant Parked": Effect::Grant { path: hatchery_pool::Path::Parked, .. },
     "Refuse": Effect::Refuse { .. },
@@ -102,9 +103,9 @@ kinds!(effect: Effect {
     "Sample": Effect::Sample { .. },
     "Examine": Effect::Examine { .. },
     "Record": Effect::Record(_),
-    "Preload" later: Effect::Preload { .. },
-    "DropPreloader" later: Effect::DropPreloader { .. },
-    "KillPreloader" later: Effect::KillPreloader { .. },
+    "Preload": Effect::Preload { .. },
+    "DropPreloader": Effect::DropPreloader { .. },
+    "KillPreloader": Effect::KillPreloader { .. },
     "Swap Take": Effect::Swap { step: SwapStep::Take, .. },
     "Swap Back": Effect::Swap { step: SwapStep::Back, .. },
     "Swap Keep": Effect::Swap { step: SwapStep::Keep, .. },
@@ -175,6 +176,19 @@ kinds!(stop: StopReason {
     "PoolEnding": StopReason::PoolEnding,
 });
 
+kinds!(drop: DropReason {
+    "Unused": DropReason::Unused,
+    "Evicted": DropReason::Evicted,
+    "OldGeneration": DropReason::OldGeneration,
+    "StartTimedOut": DropReason::StartTimedOut,
+    "Unfit": DropReason::Unfit,
+    "Useless": DropReason::Useless,
+    "AppStopped": DropReason::AppStopped,
+    // Told first, and the first reason stays.
+    "StopTimedOut" later: DropReason::StopTimedOut,
+    "PoolEnding": DropReason::PoolEnding,
+});
+
 kinds!(gate: Gate {
     "PoolFull": Gate::PoolFull,
     "AppFull": Gate::AppFull,
@@ -192,9 +206,10 @@ kinds!(gate: Gate {
 });
 
 kinds!(notice: Notice {
-    "PreloaderReady" later: Notice::PreloaderReady { .. },
-    "PreloaderGone" later: Notice::PreloaderGone { .. },
-    "NotPreloaded" later: Notice::NotPreloaded { .. },
+    "PreloaderReady": Notice::PreloaderReady { .. },
+    "PreloaderGone": Notice::PreloaderGone { .. },
+    "NotPreloaded Unfit": Notice::NotPreloaded { why: NotPreloaded::Unfit, .. },
+    "NotPreloaded ForksFail": Notice::NotPreloaded { why: NotPreloaded::ForksFail, .. },
     "Registered": Notice::Registered { .. },
     "Forgotten": Notice::Forgotten { .. },
     "OptionsIgnored": Notice::OptionsIgnored { .. },
@@ -230,6 +245,7 @@ const LISTS: &[(&str, &[(&str, bool)])] = &[
     ("refusal", refusal::BUILT),
     ("end of a connection", end::BUILT),
     ("stop", stop::BUILT),
+    ("end of a preloader", drop::BUILT),
     ("gate", gate::BUILT),
     ("notice", notice::BUILT),
     ("last failure of a disabled app", failure::BUILT),
@@ -256,6 +272,9 @@ impl Tally {
             Effect::Revoke { why, .. } => self.add("end of a connection", end::name(why)),
             Effect::Drain { why, .. } | Effect::Stop { why, .. } | Effect::Kill { why, .. } => {
                 self.add("stop", stop::name(why));
+            }
+            Effect::DropPreloader { why, .. } | Effect::KillPreloader { why, .. } => {
+                self.add("end of a preloader", drop::name(why));
             }
             Effect::Notice(notice) => self.add("notice", notice::name(notice)),
             _ => {}

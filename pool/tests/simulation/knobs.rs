@@ -34,6 +34,12 @@ pub(crate) struct AppKnobs {
     pub(crate) slowest_start: u64,
     pub(crate) hangs: u32,
     pub(crate) fails: u32,
+    /// Once loaded it must not be forked.
+    pub(crate) unfit: u32,
+    /// A fork comes to nothing.
+    pub(crate) lost_forks: u32,
+    /// A preloader ends by itself.
+    pub(crate) preloader_dies: u32,
     pub(crate) uninspectable: u32,
     pub(crate) unreachable: u32,
     pub(crate) ignores_term: u32,
@@ -114,8 +120,8 @@ impl Knobs {
 
 fn settings(random: &mut Random) -> Settings {
     Settings {
-        max_preloaders: 6,
-        max_preloader_idle: Some(Duration::from_secs(300)),
+        max_preloaders: random.count(0..=3),
+        max_preloader_idle: sometimes(random, |random| random.millis(200..=20_000)),
         max: at_least_one(random.count(1..=6)),
         max_queue_total: random.count(4..=40),
         max_starting: at_least_one(random.count(1..=3)),
@@ -178,7 +184,7 @@ fn app(random: &mut Random, number: u64) -> AppKnobs {
     };
     AppKnobs {
         root: format!("/apps/{number}").into_bytes(),
-        plan: Plan { concurrency, parking, preloads: false },
+        plan: Plan { concurrency, parking, preloads: random.percent(50) },
         wanted,
         slowest_start: [0, 100, 800, 4000][random.number(0..=3) as usize],
         hangs: chance(random, 30),
@@ -189,6 +195,9 @@ fn app(random: &mut Random, number: u64) -> AppKnobs {
         never_lingers: chance(random, 60),
         fails_beside: chance(random, 80),
         crashes: chance(random, 90),
+        unfit: chance(random, 40),
+        lost_forks: chance(random, 60),
+        preloader_dies: chance(random, 60),
         sound_from: [10, 60, 10_000][random.number(0..=2) as usize],
         prestart: random.percent(40),
         broken: chance(random, 80),

@@ -268,8 +268,12 @@ impl Books {
         }
         ensure!(surge == 0, "{id} leaves before another serves in its place (invariant 11)");
         let limit = self.roots[&self.apps[&app]].wanted.max_per_app.or(self.max_per_app);
+        // Who waits for a preloader has a place.
+        let waiting =
+            |only: Option<AppId>| self.waiting.values().filter(|of| only.is_none_or(|app| **of == app)).count();
         let of_app = || self.workers.iter().filter(|(_, worker)| worker.app == app);
-        let full = self.workers.len() >= max || limit.is_some_and(|limit| of_app().count() >= limit.get() as usize);
+        let full = self.workers.len() + waiting(None) >= max
+            || limit.is_some_and(|limit| of_app().count() + waiting(Some(app)) >= limit.get() as usize);
         ensure!(full, "{id} leaves first though there is room for another (invariant 11)");
         let mut others = of_app().filter(|(other, _)| **other != id);
         let alone = others.all(|(_, other)| other.phase == Phase::Serving);

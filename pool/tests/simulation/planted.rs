@@ -35,6 +35,8 @@ pub(crate) enum Bug {
     SparedSessions,
     /// A version that does not start is kept.
     BlindKeep,
+    /// A preloader that hangs is never killed.
+    HungPreloader,
 }
 
 impl Bug {
@@ -44,6 +46,7 @@ impl Bug {
             Effect::Record(end) => self == Self::LostRecord && end.killed && !end.sessions.is_empty(),
             Effect::Answer { answer: Answer::Refused(Refusal::SpawnFailed(_)), .. } => self == Self::ForgottenAsker,
             Effect::Revoke { why: EndReason::Restarted, .. } => self == Self::SparedSessions,
+            Effect::KillPreloader { .. } => self == Self::HungPreloader,
             _ => false,
         }
     }
@@ -88,7 +91,7 @@ impl Machine {
                 steps.filter(|step| **step == SwapStep::Undo).for_each(|step| *step = SwapStep::Keep);
                 effects
             }
-            Some(bug @ (Bug::LostRecord | Bug::ForgottenAsker | Bug::SparedSessions)) => {
+            Some(bug @ (Bug::LostRecord | Bug::ForgottenAsker | Bug::SparedSessions | Bug::HungPreloader)) => {
                 let mut effects = self.pool.step(now, event);
                 effects.retain(|effect| !bug.swallows(effect));
                 effects

@@ -72,6 +72,13 @@ impl Books {
 }
 
 impl Expected {
+    /// Of a preloader that could not load its app.
+    pub(super) fn of_preloader(worker: WorkerId, report: ReportId, started: Time, timed_out: bool) -> Self {
+        let why = timed_out.then_some(StopReason::StartTimedOut);
+        let (killed, report, sessions) = (timed_out, Some(report), Some(Vec::new()));
+        Self { worker, why, killed, exit: None, report, started, served: 0, sessions }
+    }
+
     pub(super) fn compare(self, passing: &Passing, now: Time) -> Checked {
         let found = (passing.worker, passing.why, passing.killed, passing.exit, passing.report);
         let expected = (self.worker, self.why, self.killed, self.exit, self.report);

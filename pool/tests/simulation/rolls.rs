@@ -228,12 +228,13 @@ impl Books {
             let at_them = self.connections.iter().filter(|(_, connection)| workers.contains(&connection.worker));
             to_end = at_them.map(|(&id, _)| id).collect();
         }
+        let to_be_forked = self.waiting.values().any(|of| *of == app);
         let deploy = self.deploy(app);
         deploy.to_end.extend(to_end);
         let next = deploy.newest + 1..=deploy.newest + 1 + deploy.silent;
         ensure!(next.contains(&generation), "{app} restarts with generation {generation}, not {next:?} (invariant 18)");
         (deploy.newest, deploy.silent) = (generation, 0);
-        let used = !workers.is_empty() || waiting || deploy.roll.is_some() || deploy.swap.is_trying();
+        let used = !workers.is_empty() || to_be_forked || waiting || deploy.roll.is_some() || deploy.swap.is_trying();
         deploy.conclude();
         deploy.swap.is_tried_by(generation);
         let beside = mode == RestartMode::Graceful && serving && !disabled;
@@ -297,7 +298,9 @@ impl Books {
                 let serves = self.workers.values().any(|other| other.app == worker.app && other.is_serving());
                 serves && worker.is_starting() && self.is_first(worker.app, worker.generation)
             };
-            live.filter(|worker| !beside(worker)).count()
+            // Who waits for a preloader has a place.
+            let waiting = self.waiting.values().filter(|&&waits| of.is_none_or(|app| waits == app));
+            live.filter(|worker| !beside(worker)).count() + waiting.count()
         };
         let limit = self.limit_of(&self.apps[&app]).unwrap_or(u32::MAX);
         // It is told already, and counts.
@@ -377,7 +380,8 @@ impl Books {
     /// Apps without workers of which something is known still, though none is to be kept.
     pub(crate) fn plans_left(&self) -> Vec<AppId> {
         let kept = |app: &AppId| self.apps.get(app).is_some_and(|root| self.limits(root).min > 0);
-        let used = |app: &AppId| kept(app) || self.workers.values().any(|worker| worker.app == *app);
+        let used =
+            |app: &AppId| kept(app) || self.has_loaded(*app) || self.workers.values().any(|worker| worker.app == *app);
         let left = self.deploys.iter().filter(|(app, deploy)| !deploy.plans.is_empty() && !used(app));
         left.map(|(&app, _)| app).collect()
     }

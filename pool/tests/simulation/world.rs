@@ -9,7 +9,7 @@ use hatchery_pool::{
     AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Exit, Generation, Notice, Path, ReportId, Request,
     SessionId, Time, WorkerId,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub(crate) struct World {
@@ -27,6 +27,9 @@ pub(crate) struct World {
     /// What has to be told before anything else.
     at_once: VecDeque<Event>,
     processes: BTreeMap<WorkerId, Process>,
+    pub(crate) preloaders: BTreeMap<WorkerId, AppKnobs>,
+    /// Forks that come to nothing.
+    pub(crate) unborn: BTreeSet<WorkerId>,
     /// Generations whose code is broken, and whether that is seen by looking at it.
     pub(crate) broken: BTreeMap<(AppId, Generation), bool>,
     last_client: u64,
@@ -61,6 +64,8 @@ impl World {
             arranged: 0,
             at_once: VecDeque::new(),
             processes: BTreeMap::new(),
+            preloaders: BTreeMap::new(),
+            unborn: BTreeSet::new(),
             broken: BTreeMap::new(),
             last_client: 0,
             last_request: 0,
@@ -129,7 +134,9 @@ impl World {
     /// The pool's own figures and ours are the same.
     fn compare(&mut self) -> Checked {
         let pool = &self.machine.pool;
-        let ours = (self.books.workers.len() as u32, self.books.active());
+        // Those that wait for their preloader have a place, and no process yet.
+        let waiting = self.books.note_waiting(&pool.snapshot(self.now))?;
+        let ours = (self.books.workers.len() as u32 + waiting, self.books.active());
         if (pool.count(), pool.active()) != ours {
             return Err(format!("count, active: {:?}, and should be {ours:?}", (pool.count(), pool.active())));
         }
@@ -167,10 +174,18 @@ impl World {
                     },
                 );
             }
-            Effect::Spawn { app, worker, generation, from: _ } => {
+            Effect::Spawn { worker, from: Some(preloader), .. } if self.fork_is_lost(*preloader) => {
+                self.unborn.insert(*worker);
+                let after = self.random.millis(0..=20);
+                self.arrange(after, Event::ForkFailed { worker: *worker });
+            }
+            Effect::Spawn { app, worker, generation, .. } => {
                 let broken = self.faults && self.broken.get(&(*app, *generation)) == Some(&false);
                 self.launch(*worker, self.books.apps.get(app).cloned(), broken);
             }
+            Effect::Preload { app, preloader, generation } => self.preload(*app, *preloader, *generation),
+            Effect::DropPreloader { preloader, .. } => self.drop_preloader(*preloader),
+            Effect::KillPreloader { preloader, why } => self.kill_preloader(*preloader, *why),
             Effect::Swap { app, .. } => self.swap(*app),
             Effect::Notice(Notice::Restarting { app, generation, .. }) => self.begin(*app, *generation),
             Effect::Grant { session, worker, path: Path::Fresh, .. } => self.reach(*session, *worker),
@@ -204,7 +219,7 @@ impl World {
         knobs.find(|app| Some(&app.root) == root.as_ref()).expect("only known roots are started").clone()
     }
 
-    fn is_sound(&self, app: &AppKnobs) -> bool {
+    pub(crate) fn is_sound(&self, app: &AppKnobs) -> bool {
         !self.faults || self.now.since_start().as_secs() >= app.sound_from
     }
 
@@ -299,6 +314,9 @@ impl World {
 
     /// A process that ends before it was ready is told of in either way.
     pub(crate) fn end_process(&mut self, worker: WorkerId, after: Duration, exit: Exit) {
+        if self.preloaders.contains_key(&worker) {
+            return self.end_preloader(worker, after, exit);
+        }
         let served = self.books.workers.get(&worker).is_some_and(|worker| worker.phase == Phase::Serving);
         if !served && self.random.percent(50) {
             let report = ReportId(self.steps);
@@ -344,15 +362,21 @@ impl World {
     fn happen(&mut self, event: Event) -> Checked {
         let sensible = match &event {
             Event::Ready { worker } => self.processes.contains_key(worker),
-            Event::Exited { worker, .. } => self.processes.remove(worker).is_some(),
-            Event::SpawnFailed { worker, gone: true, .. } => self.processes.remove(worker).is_some(),
-            Event::SpawnFailed { worker, gone: false, .. } => self.processes.contains_key(worker),
+            Event::Preloaded { preloader, .. } => self.preloaders.contains_key(preloader),
+            Event::ForkFailed { worker } => self.unborn.remove(worker),
+            Event::Exited { worker, .. } | Event::SpawnFailed { worker, gone: true, .. } => {
+                self.processes.remove(worker).is_some() || self.preloaders.remove(worker).is_some()
+            }
+            Event::SpawnFailed { worker, gone: false, .. } => {
+                self.processes.contains_key(worker) || self.preloaders.contains_key(worker)
+            }
             Event::Reconnected { request, .. } => self.clients.contains(&request.client),
             _ => true,
         };
         if !sensible {
             return Ok(());
         }
+        self.outlive_loading(&event);
         let ready = if let Event::Ready { worker } = event { Some(worker) } else { None };
         self.tell(event)?;
         self.outlive(ready);
@@ -378,6 +402,6 @@ impl World {
     }
 
     pub(crate) fn running(&self) -> Vec<WorkerId> {
-        self.processes.keys().copied().collect()
+        self.processes.keys().chain(self.preloaders.keys()).copied().collect()
     }
 }

@@ -1,7 +1,8 @@
 //! Looking into an app's root.
 
-use crate::keeper::{Keeper, next, readable, wait_for};
-use hatchery_protocol::link::{AppNumber, FromSpawner, Program, ToSpawner};
+use crate::keeper::{Keeper, is_root, next, readable, wait_for};
+use hatchery_protocol::client::SessionProtocol;
+use hatchery_protocol::link::{AppNumber, FromSpawner, Listen, Loader, Program, ToSpawner};
 use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::report::SpawnStep;
 use std::collections::BTreeSet;
@@ -31,6 +32,137 @@ fn what_is_wrong_is_told_with_step_problem_and_remedy() {
 
     let report = keeper.inspect(Path::new("/nonexistent/app"), AppOptions::default()).unwrap_err();
     assert_eq!(report.problem, "/nonexistent does not exist");
+}
+
+/// An interpreter of each kind, in a folder of the keeper's.
+fn with_interpreters() -> (Keeper, AppOptions) {
+    let keeper = Keeper::start();
+    let programs = ["python3", "ruby", "node", "php-cgi"].map(|name| (name, "#!/bin/sh\n"));
+    let path = keeper.app(&programs);
+    for (name, _) in programs {
+        std::fs::set_permissions(path.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let env = vec![("PATH".to_owned(), path.display().to_string())];
+    (keeper, AppOptions { env, ..AppOptions::default() })
+}
+
+#[test]
+fn an_app_without_a_manifest_is_started_by_what_lies_in_its_folder() {
+    let (mut keeper, options) = with_interpreters();
+    for (file, text, loader, protocol, concurrency) in [
+        ("config.ru", "", Loader::Rack, SessionProtocol::Session, 1),
+        ("app.py", "app = Flask()", Loader::Wsgi, SessionProtocol::Session, 1),
+        ("app.py", "app = FastAPI()", Loader::Asgi, SessionProtocol::Http, 0),
+        ("server.js", "", Loader::Node, SessionProtocol::Http, 0),
+    ] {
+        let app = keeper.app(&[(file, text)]);
+        let plan = keeper.inspect(&app, options.clone()).unwrap();
+        let Program::Loader(loading) = &plan.program else { panic!("{plan:?}") };
+        assert_eq!((loading.loader, loading.preload), (loader, loader != Loader::Node));
+        assert_eq!((plan.listen, plan.protocol, plan.concurrency), (Listen::Fd, protocol, concurrency));
+        let own = format!("(hatchery's {} loader)", loader.name());
+        assert_eq!(plan.setup.command[1..], [own, String::from_utf8(loading.entry.clone()).unwrap()]);
+        assert_eq!(plan.setup.directory, app.canonicalize().unwrap().display().to_string());
+        assert!(!plan.setup.user.is_empty());
+    }
+}
+
+#[test]
+fn php_gets_its_documents_and_makes_no_processes_of_its_own() {
+    let (mut keeper, options) = with_interpreters();
+    let app = keeper.app(&[("index.php", "")]);
+    let plan = keeper.inspect(&app, options).unwrap();
+    let words = [&b"php-cgi"[..], b"-d", b"cgi.fix_pathinfo=0"];
+    assert_eq!(plan.program, Program::Command(words.map(<[u8]>::to_vec).to_vec()));
+    assert_eq!((plan.listen, plan.protocol), (Listen::Stdin, SessionProtocol::Fastcgi));
+    let documents = plan.documents.unwrap();
+    assert_eq!(documents.root, app.canonicalize().unwrap().as_os_str().as_bytes());
+    assert_eq!(documents.index.as_deref(), Some(&b"index.php"[..]));
+    for variable in ["PHP_FCGI_CHILDREN", "PHP_FCGI_MAX_REQUESTS"] {
+        assert!(plan.env.contains(&(variable.into(), b"0".to_vec())), "{:?}", plan.env);
+    }
+}
+
+#[test]
+fn a_manifest_that_starts_nothing_holds_for_what_is_recognised() {
+    let (mut keeper, options) = with_interpreters();
+    let rest = "concurrency = 4\n[env]\nBUNDLE_GEMFILE = \"other\"\n";
+    let app = keeper.app(&[("config.ru", ""), ("Gemfile", ""), ("hatchery.toml", rest)]);
+    let plan = keeper.inspect(&app, options.clone()).unwrap();
+    assert_eq!(plan.concurrency, 4);
+    let gemfile = plan.env.iter().rfind(|(name, _)| name == b"BUNDLE_GEMFILE").unwrap();
+    assert_eq!(gemfile.1, b"other", "the last holds");
+
+    let app = keeper.app(&[("config.ru", ""), ("hatchery.toml", "protocol = \"http\"\n")]);
+    let report = keeper.inspect(&app, options).unwrap_err();
+    let expected = "`protocol` can't be said of an app of `type = \"rack\"`, which config.ru shows that it is";
+    assert_eq!(report.problem, format!("hatchery.toml: {expected}"));
+}
+
+#[test]
+fn an_environment_of_python_is_set_for_the_app_and_what_it_executes() {
+    let (mut keeper, options) = with_interpreters();
+    let app = keeper.app(&[("wsgi.py", "application = 1")]);
+    std::fs::create_dir_all(app.join(".venv/bin")).unwrap();
+    std::fs::write(app.join(".venv/pyvenv.cfg"), "").unwrap();
+    std::os::unix::fs::symlink("/bin/sh", app.join(".venv/bin/python3")).unwrap();
+    let plan = keeper.inspect(&app, options.clone()).unwrap();
+    let venv = app.canonicalize().unwrap().join(".venv").display().to_string();
+    let Program::Loader(loading) = &plan.program else { panic!("{plan:?}") };
+    assert_eq!(loading.interpreter, [format!("{venv}/bin/python3").into_bytes()]);
+    let last =
+        |name: &str| plan.env.iter().rfind(|(known, _)| known == name.as_bytes()).map(|(_, value)| value.clone());
+    assert_eq!(last("VIRTUAL_ENV").unwrap(), venv.as_bytes());
+    assert_eq!(last("PATH").unwrap(), format!("{venv}/bin:{}", options.env[0].1).into_bytes());
+}
+
+#[test]
+fn a_missing_interpreter_is_named_with_what_to_install() {
+    let mut keeper = Keeper::start();
+    let app = keeper.app(&[("config.ru", "")]);
+    let env = vec![("PATH".to_owned(), "/nonexistent:/neither".to_owned())];
+    let report = keeper.inspect(&app, AppOptions { env, ..AppOptions::default() }).unwrap_err();
+    assert_eq!(report.problem, "config.ru needs ruby, and there is none on the PATH (/nonexistent:/neither)");
+    assert!(report.remedy.contains("apt install ruby"), "{report:?}");
+}
+
+#[test]
+fn a_report_shows_the_environment_without_what_may_be_secret() {
+    let mut keeper = Keeper::start();
+    let manifest =
+        "command = 'server --password=p4 postgres://ann:p4@db'\nlisten = 'port'\n[env]\nDB_PASSWORD = 'p4'\nA = 'b'\n";
+    let app = keeper.app(&[("hatchery.toml", manifest)]);
+    let options = AppOptions { nice: Some(5), limit_nofile: Some(100), ..AppOptions::default() };
+    let setup = keeper.inspect(&app, options).unwrap().setup;
+    assert!(!format!("{setup:?}").contains("p4"), "{setup:?}");
+    assert_eq!(setup.command, ["server", "--password=(hidden)", "postgres://ann:(hidden)@db"]);
+    for (name, value) in [("DB_PASSWORD", "(hidden)"), ("A", "b"), ("PORT", "(its port)"), ("APP_ENV", "production")] {
+        assert!(setup.environment.contains(&(name.into(), value.into())), "{name} in {setup:?}");
+    }
+    assert_eq!(setup.limits, [("limit_nofile".into(), "100".into()), ("nice".into(), "5".into())]);
+}
+
+#[test]
+fn what_is_started_belongs_to_who_owns_the_folder() {
+    const DAEMON: u32 = 1;
+    const NOBODY: u32 = 65534;
+    if !is_root("files of other users") {
+        return;
+    }
+    let (mut keeper, options) = with_interpreters();
+    for (file, text) in [("config.ru", ""), ("app.py", "app = 1"), ("Procfile", "web: a"), ("server.js", "")] {
+        let app = keeper.app(&[(file, text)]);
+        std::os::unix::fs::chown(&app, Some(NOBODY), None).unwrap();
+        std::os::unix::fs::chown(app.join(file), Some(DAEMON), None).unwrap();
+        let report = keeper.inspect(&app, options.clone()).unwrap_err();
+        let root = app.canonicalize().unwrap().display().to_string();
+        assert_eq!(report.problem, format!("{root} belongs to nobody, its {file} to daemon: chown one of them"));
+        assert!(report.remedy.contains(&format!("chown nobody {root}/{file}")), "{report:?}");
+        std::os::unix::fs::chown(app.join(file), Some(NOBODY), None).unwrap();
+        let plan = keeper.inspect(&app, options.clone()).unwrap();
+        assert_eq!(plan.identity.map(|identity| identity.uid), Some(NOBODY));
+        assert_eq!(plan.setup.user, "nobody");
+    }
 }
 
 #[test]

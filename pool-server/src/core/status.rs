@@ -9,10 +9,13 @@ use super::output::printable;
 use super::shell::State;
 use super::translate;
 use super::workers::resident;
-use hatchery_pool::{AppSnapshot, AppState, RestartState, SessionSnapshot, Time, WorkerSnapshot, WorkerState};
+use hatchery_pool::{
+    AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, Time, WorkerId,
+    WorkerSnapshot, WorkerState,
+};
 use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::post_mortem::{OpenSession, PostMortem};
-use hatchery_protocol::status::{AppStatus, DisabledStatus, RestartStatus, Status, WorkerStatus};
+use hatchery_protocol::status::{AppStatus, DisabledStatus, PreloaderStatus, RestartStatus, Status, WorkerStatus};
 use names::unique_names;
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -40,7 +43,7 @@ pub(super) fn status(state: &State) -> Status {
         restart: app.restart.map(|restart| restart_status(state, restart)),
         waiting: app.waiting,
         served: app.served,
-        preloaders: Vec::new(),
+        preloaders: app.preloaders.iter().map(|preloader| state.preloader_status(preloader, now)).collect(),
         workers: app
             .workers
             .iter()
@@ -91,6 +94,25 @@ impl State {
             uptime_s: 0.0,
             idle_s: worker.idle.map(|idle| idle.as_secs_f64()),
         }
+    }
+
+    fn preloader_status(&self, preloader: &PreloaderSnapshot, now: Time) -> PreloaderStatus {
+        let pid = self.workers.get(preloader.id).map_or(0, |process| process.pid);
+        PreloaderStatus {
+            id: preloader.id.0,
+            pid,
+            state: preloader_state(preloader.state).into(),
+            generation: preloader.generation.0,
+            forks: preloader.forks,
+            memory_bytes: resident(pid),
+            uptime_s: now.since(preloader.started).as_secs_f64(),
+        }
+    }
+
+    /// Whether status lists this worker, which may have no process yet.
+    pub(super) fn is_listed(&self, worker: WorkerId) -> bool {
+        let snapshot = self.pool.snapshot(self.now());
+        snapshot.apps.iter().flat_map(|app| &app.workers).any(|listed| listed.id == worker)
     }
 
     fn open_session(&self, session: &SessionSnapshot, now: Time) -> OpenSession {
@@ -151,6 +173,14 @@ fn worker_state(state: WorkerState) -> &'static str {
     }
 }
 
+fn preloader_state(state: PreloaderState) -> &'static str {
+    match state {
+        PreloaderState::Starting => "starting",
+        PreloaderState::Ready => "ready",
+        PreloaderState::Stopping => "stopping",
+    }
+}
+
 /// The figures for a person, a line each, with the last of what went wrong.
 pub(super) fn lines(status: &Status) -> Vec<String> {
     let mut lines = vec![format!(
@@ -175,6 +205,7 @@ pub(super) fn lines(status: &Status) -> Vec<String> {
         }
         lines.push(line);
         lines.extend(table(&app.workers));
+        lines.extend(app.preloaders.iter().map(preloader_line));
         lines.extend(long_sessions(&app.workers));
     }
     lines.extend(ends(&status.post_mortems));
@@ -224,6 +255,16 @@ fn ends(records: &[PostMortem]) -> Vec<String> {
     std::iter::once(head).chain(lines).collect()
 }
 
+fn preloader_line(preloader: &PreloaderStatus) -> String {
+    let PreloaderStatus { id, pid, state, forks, memory_bytes, uptime_s, .. } = preloader;
+    let (memory, up) = (memory(*memory_bytes), span(*uptime_s));
+    format!("  preloader {id}  pid {pid}  {state}  {forks} forked  memory {memory}  up {up}")
+}
+
+fn memory(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "-".into(), |bytes| format!("{:.1}M", bytes as f64 / 1048576.0))
+}
+
 fn table(workers: &[WorkerStatus]) -> Vec<String> {
     if workers.is_empty() {
         return Vec::new();
@@ -236,7 +277,7 @@ fn table(workers: &[WorkerStatus]) -> Vec<String> {
             worker.state.clone(),
             worker.sessions.to_string(),
             worker.served.to_string(),
-            worker.memory_bytes.map_or_else(|| "-".into(), |bytes| format!("{:.1}M", bytes as f64 / 1048576.0)),
+            memory(worker.memory_bytes),
             span(worker.uptime_s),
             worker.idle_s.map_or_else(|| "-".into(), span),
         ]

@@ -179,11 +179,10 @@ fn worker_of(shell: &Shell, said: &str) -> Result<WorkerId, String> {
     let unknown = || format!("no worker '{}'; status lists them", printable(said));
     let number: u64 = said.strip_prefix('w').unwrap_or(said).parse().map_err(|_| unknown())?;
     let state = shell.state();
-    if state.workers.get(WorkerId(number)).is_some() {
-        return Ok(WorkerId(number));
-    }
-    let pid = said.parse().ok().and_then(|pid| state.workers.with_pid(pid));
-    pid.ok_or_else(unknown)
+    let known = state.workers.get(WorkerId(number)).is_some() || state.is_listed(WorkerId(number));
+    let by_pid = || said.parse().ok().and_then(|pid| state.workers.with_pid(pid));
+    let worker = known.then_some(WorkerId(number)).or_else(by_pid).ok_or_else(unknown)?;
+    state.only_a_worker(worker)
 }
 
 /// Answers once the pool has, and what outlasts it is on disk.

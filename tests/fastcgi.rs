@@ -322,6 +322,8 @@ def serve(wire):
                 wire.sendall(record(10, b"", 0))
             elif kind == 4:
                 params += content
+                if not content and b"/answer-first" in params:
+                    wire.sendall(record(6, b"Content-Type: text/plain\r\n\r\n" + b"x" * 50000) + end())
             elif kind == 5:
                 body += content
                 if not content:
@@ -333,6 +335,8 @@ def serve(wire):
             env[params[:name].decode()] = params[name:name + value].decode()
             params = params[name + value:]
         path = env["PATH_INFO"]
+        if path == "/answer-first":
+            continue
         plain = record(6, b"Content-Type: text/plain\r\n\r\n")
         if path == "/env":
             text = "".join(f"{name}={value}\n" for name, value in sorted(env.items()))
@@ -469,6 +473,34 @@ fn a_connection_is_kept_once_the_worker_says_that_a_request_is_over() {
         assert_eq!(browser.get("/empty").status, 204);
         assert_eq!(browser.get("/connections").ok(), first);
     }
+    assert!(front.end().success());
+}
+
+#[test]
+fn an_answer_that_comes_before_its_request_is_read_is_passed_on() {
+    let Some(app) = odd() else { return };
+    let front = Front::of(app.root(), &["--max", "1"]);
+    let body = "y".repeat(5_000_000);
+    for _ in 0..3 {
+        let mut browser = front.browser();
+        browser.ask("POST", "/answer-first", &format!("Content-Length: {}\r\n", body.len()));
+        assert_eq!(browser.answer().ok().len(), 50_000);
+    }
+    assert_eq!(front.get("/connections").status, 200);
+    assert!(front.end().success());
+}
+
+#[test]
+fn files_wait_for_no_worker() {
+    let Some(app) = php(&[("public/do.php", ANSWERS), ("public/a.txt", "text")]) else { return };
+    let front = Front::of(app.root(), &["--max", "1"]);
+    let until = app.root().join("later");
+    let mut browser = front.browser();
+    browser.ask("GET", &format!("/do.php?do=slow&until={}", until.display()), "");
+    assert_eq!(browser.answer_head().status, 200);
+    assert_eq!(front.get("/a.txt").ok(), "text");
+    put(&app, "later", "");
+    while browser.chunk().is_some() {}
     assert!(front.end().success());
 }
 

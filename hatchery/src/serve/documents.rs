@@ -353,6 +353,13 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_answers_all_gets_the_address_as_a_file() {
+        let documents = Documents { root: b"/srv/app/".to_vec(), index: None };
+        assert_eq!(unseen(&documents, b"/a/../b/c.cgi").unwrap(), b"/srv/app/b/c.cgi");
+        assert_eq!(unseen(&documents, b"/../etc/passwd"), Err(NoAddress));
+    }
+
+    #[test]
     fn where_nothing_can_be_seen_the_names_tell() {
         let Folder(_there, mut documents) = folder(&[]);
         documents.root = b"/nowhere/at/all".to_vec();

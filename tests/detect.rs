@@ -157,3 +157,37 @@ fn secrets_in_a_command_line_are_not_printed_but_where_they_must_be() {
     let (head, manifest) = said.split_once("\n# A hatchery.toml").expect("a manifest");
     assert!(!head.contains("hunter2") && manifest.contains("hunter2"), "{said}");
 }
+
+#[test]
+fn the_current_folder_is_served_as_it_was_recognised_and_the_first_line_tells_how() {
+    let (folder, root) = app(&[("app.py", "app = Flask(__name__)\n")]);
+    let mut command = front::hatchery(folder.path(), ["serve", "-p", "0"]);
+    command.current_dir(&root).env("PATH", folder.path().join("path"));
+    let front = front::Front::start(command, folder);
+    let expected = format!("serving {} (WSGI, app.py:app, python3) on http://", root.display());
+    assert!(front.first.contains(&expected), "{}", front.first);
+    assert_eq!(front.status()["apps"][0]["root"], root.display().to_string());
+}
+
+#[test]
+fn of_a_folder_of_applications_those_are_served_that_can_be() {
+    let (folder, root) = app(&[("shop/config.ru", ""), ("notes/readme.txt", ""), (".git/config", "")]);
+    let mut command = front::hatchery(folder.path(), ["serve", "-p", "0", "--apps"]);
+    command.arg(&root);
+    let front = front::Front::start(command, folder);
+    let warned = format!("{} is not served: nothing in it says how it is started", root.join("notes").display());
+    assert!(front.log().contains(&warned), "{}", front.log());
+    assert!(!front.log().contains(".git"), "{}", front.log());
+    let apps = front.status()["apps"].as_array().map(|apps| apps.iter().map(|app| app["name"].clone()).collect());
+    assert_eq!(apps, Some(vec!["shop".into()]));
+}
+
+#[test]
+fn a_program_that_merely_lies_in_the_current_folder_is_not_executed_unasked() {
+    let (folder, root) = app(&[("whatever", "#!/bin/sh\n")]);
+    assert_eq!(json(folder.path(), &["shop", "--json"])["by"]["guess"], true);
+    let mut command = front::hatchery(folder.path(), ["serve", "-p", "0"]);
+    command.current_dir(&root);
+    let front = front::Front::start(command, folder);
+    assert!(front.first.contains("the demo app"), "{}", front.first);
+}

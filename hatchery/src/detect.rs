@@ -128,5 +128,5 @@ fn as_json(root: &Path, found: &Result<Detected, Undetected>) -> Value {
 }
 
 fn of_sign(sign: &Sign) -> Value {
-    json!({ "what": sign.what, "file": sign.file, "line": sign.line, "why": sign.why, "how": sign.how })
+    json!({ "what": sign.what, "file": sign.file, "line": sign.line, "why": sign.why, "how": sign.how, "guess": sign.guess })
 }

@@ -24,6 +24,8 @@ pub struct Sign {
     pub why: String,
     /// How it would be started, in a few words.
     pub how: String,
+    /// It holds only for a folder that somebody has named as an app's.
+    pub guess: bool,
 }
 
 /// What runs an app, if that is not a part of its command.
@@ -157,6 +159,7 @@ fn of_program(program: PathBuf) -> Detected {
             line: None,
             why: "is an executable file".into(),
             how: "a program".into(),
+            guess: false,
         },
         also: Vec::new(),
         kind: None,
@@ -179,6 +182,7 @@ impl Sign {
             line: sign.line,
             why: sign.why.clone(),
             how: how(&sign.start),
+            guess: sign.guess,
         }
     }
 
@@ -190,6 +194,7 @@ impl Sign {
             line: None,
             why: "says it".into(),
             how: how(manifest),
+            guess: false,
         }
     }
 }

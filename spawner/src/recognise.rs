@@ -47,6 +47,8 @@ pub(crate) struct Sign {
     pub(crate) line: Option<usize>,
     /// Completes the sentence "the file …".
     pub(crate) why: String,
+    /// It may be something else: it holds only for a folder that somebody has named as an app's.
+    pub(crate) guess: bool,
 }
 
 /// What was found in a folder.

@@ -163,7 +163,7 @@ impl Apps {
                         file.display()
                     ));
                 }
-                None => Some(normalised(here, here)).filter(|root| how::is_servable(root)),
+                None => Some(normalised(here, here)).filter(|root| how::is_servable_unasked(root)),
             },
         };
         match given {
@@ -225,6 +225,9 @@ impl Apps {
         }
         if names.is_empty() {
             return Err(format!("{shown} has no subfolder; each application is one"));
+        }
+        if self.routes.is_empty() {
+            return Err(format!("{shown} has no subfolder that can be served: {}", self.warnings.join("; ")));
         }
         self.folder = Some(folder);
         Ok(())

@@ -19,7 +19,10 @@ pub(super) fn only(search: &mut Search<'_>) -> Result<Option<Sign>> {
     let names = search.files.names();
     let mut programs = names.iter().filter(|name| !is_tool(name) && search.files.has_program(name));
     match (programs.next(), programs.next()) {
-        (Some(name), None) => Ok(Some(sign(name, "is the only executable file in the folder".into()))),
+        (Some(name), None) => {
+            // In a folder where somebody happens to be it may do anything.
+            Ok(Some(Sign { guess: true, ..sign(name, "is the only executable file in the folder".into()) }))
+        }
         (Some(one), Some(other)) => {
             search.hints.push(format!(
                 "there are several executable files, such as {one} and {other}: name one as the `command`"
@@ -34,5 +37,5 @@ fn sign(name: &str, why: String) -> Sign {
     // With a slash it is looked for in the folder, and not on the PATH.
     let start =
         Manifest { command: Some(vec![format!("./{name}")]), listen: Some(Listen::Port), ..Manifest::default() };
-    Sign { start, what: "a program", file: name.into(), line: None, why }
+    Sign { start, what: "a program", file: name.into(), line: None, why, guess: false }
 }

@@ -38,7 +38,7 @@ pub(super) fn package_json(search: &mut Search<'_>) -> Result<Option<Sign>> {
         let start = started(search, script, whole);
         let line = line_of(&file.text, "\"start\"");
         let why = format!("has the start script `{}`", shortened(script));
-        return Ok(Some(Sign { start, what: "Node", file: PACKAGE.into(), line, why }));
+        return Ok(Some(Sign { start, what: "Node", file: PACKAGE.into(), line, why, guess: false }));
     }
     let Some(main) = package["main"].as_str() else { return Ok(None) };
     let Some(entry) = module(search, main) else {
@@ -51,6 +51,7 @@ pub(super) fn package_json(search: &mut Search<'_>) -> Result<Option<Sign>> {
         what: "Node",
         file: PACKAGE.into(),
         line: line_of(&file.text, "\"main\""),
+        guess: false,
     }))
 }
 
@@ -63,6 +64,7 @@ pub(super) fn files(search: &mut Search<'_>) -> Result<Option<Sign>> {
         file: entry.into(),
         line: None,
         why: "has a name that Node servers have".into(),
+        guess: false,
     }))
 }
 

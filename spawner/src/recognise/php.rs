@@ -17,5 +17,12 @@ pub(super) fn look(search: &mut Search<'_>) -> Result<Option<Sign>> {
     if search.files.has("composer.json") && !search.files.has("vendor/autoload.php") {
         search.warnings.push("composer.json is there, and vendor/autoload.php is not: run `composer install`".into());
     }
-    Ok(Some(Sign { start: Manifest::of_kind(Kind::Php, entry), what: "PHP", file: entry.into(), line: None, why }))
+    Ok(Some(Sign {
+        start: Manifest::of_kind(Kind::Php, entry),
+        what: "PHP",
+        file: entry.into(),
+        line: None,
+        why,
+        guess: false,
+    }))
 }

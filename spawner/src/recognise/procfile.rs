@@ -37,6 +37,7 @@ pub(super) fn look(search: &mut Search<'_>) -> Result<Option<Sign>> {
         file: NAME.into(),
         line: Some(number),
         why: "says what serves, in its `web:` line".into(),
+        guess: false,
     }))
 }
 

@@ -41,6 +41,7 @@ pub(super) fn django(search: &mut Search<'_>) -> Result<Option<Sign>> {
                     file: "manage.py".into(),
                     line: Some(line),
                     why: format!("names the settings {settings}, and {folder}/{name}.py is beside them"),
+                    guess: false,
                 }));
             }
         }
@@ -122,6 +123,7 @@ fn sign(search: &Search<'_>, module: &Module, definition: &Definition, file: &st
         file: file.into(),
         line: Some(definition.line),
         why: format!("has `{}{call}` at its top level", definition.name),
+        guess: false,
     })
 }
 

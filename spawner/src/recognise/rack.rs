@@ -17,5 +17,6 @@ pub(super) fn look(search: &mut Search<'_>) -> Result<Option<Sign>> {
         file: ENTRY.into(),
         line: None,
         why: format!("is how every Rack server starts an application{gemfile}"),
+        guess: false,
     }))
 }

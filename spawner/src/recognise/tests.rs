@@ -237,6 +237,7 @@ fn a_program_is_given_a_port() {
     }
     assert_eq!(recognised(&[("shop*", "\x7fELF"), ("notes", RUN), ("deploy.sh*", RUN)]), command("shop"));
     assert_eq!(recognised(&[("one*", RUN), ("two*", RUN)]), "");
+    assert!(found(&[("one*", RUN)]).signs[0].guess && !found(&[("server*", RUN)]).signs[0].guess);
     // On some mounts all files can be executed.
     assert_eq!(recognised(&[("README.md*", "hello")]), "");
     assert_eq!(recognised(&[("server/", "")]), "");

@@ -9,6 +9,14 @@ pub(super) fn is_servable(root: &Path) -> bool {
     !matches!(detect(root), Err(Undetected { nothing: true, .. }))
 }
 
+/// Whether it is plain enough for a folder that nobody has named: a program that merely lies there is not executed.
+pub(super) fn is_servable_unasked(root: &Path) -> bool {
+    match detect(root) {
+        Ok(found) => !found.sign.guess,
+        Err(error) => !error.nothing,
+    }
+}
+
 /// Why a folder is not served in which there is nothing.
 pub(super) fn nothing(root: &Path) -> String {
     format!("nothing in it says how it is started; `hatchery detect {}` tells what was looked for", root.display())

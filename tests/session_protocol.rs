@@ -109,7 +109,7 @@ fn a_request_is_told_in_exactly_these_variables() {
     let mut browser = front.browser();
     let said = "Accept: a\r\nAccept: b\r\nCookie: x=1\r\nCookie: y=2\r\nX_Forwarded_For: 1\r\nMy_Name: evil\r\n\
                 Proxy: http://evil\r\nX-Own: 1\r\nKeep-Alive: 5\r\n";
-    let read = variables(&mut browser, "GET", "/a%20b/c%2Fd?x=%20&y", &said);
+    let read = variables(&mut browser, "GET", "/a%20b/c%2Fd?x=%20&y", said);
     let host = front.address();
     let port = host.rsplit(':').next().unwrap().to_owned();
     let software = concat!("hatchery/", env!("CARGO_PKG_VERSION"));

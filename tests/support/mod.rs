@@ -2,10 +2,13 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses a part of it")]
 
 pub mod apps;
+pub mod folders;
 pub mod front;
 pub mod http;
 pub mod odd;
 pub mod processes;
+pub mod runtimes;
+pub mod websocket;
 pub mod worker;
 
 use hatchery_pool_client::{Builder, Client, PoolServer, Session};

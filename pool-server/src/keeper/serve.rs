@@ -405,11 +405,15 @@ impl Keeper {
         Ok(())
     }
 
-    fn reap_unknown(&self) {
+    fn reap_unknown(&mut self) {
         // Else one of them may be a worker whose name is still to come, or have read a configuration.
         if !self.book.workers.any_asked() && self.reloads.pid().is_none() {
-            workers::reap_unknown();
+            self.signals.child |= !workers::reap_unknown(|pid| self.is_known(pid));
         }
+    }
+
+    fn is_known(&self, pid: i32) -> bool {
+        self.book.workers.is_taken(pid) || self.known().contains(&pid)
     }
 
     fn restart_spawner(&mut self) -> Result<(), End> {
@@ -440,7 +444,7 @@ impl Keeper {
             }
             std::thread::sleep(Duration::from_millis(1));
             if self.reloads.pid().is_none() {
-                workers::reap_unknown();
+                workers::reap_unknown(|pid| self.is_known(pid));
             }
         }
     }
@@ -474,7 +478,8 @@ impl Keeper {
         self.spawner.dismiss();
         let began = Instant::now();
         while began.elapsed() < ENDING {
-            workers::reap_unknown();
+            // Whoever it was: nobody is left who would be told.
+            workers::reap_unknown(|_| false);
             let mut left = workers::children();
             if left.is_empty() {
                 break;

@@ -230,13 +230,17 @@ pub(super) fn reap(pid: i32) -> Exit {
     }
 }
 
-/// Reaps whatever else has ended: descendants of workers that came to the keeper.
-pub(super) fn reap_unknown() {
-    while let Ok(status) = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-        if status == WaitStatus::StillAlive {
-            return;
+/// Reaps whatever else has ended: descendants of workers that came to the keeper. False: one that `is_known` has ended
+/// meanwhile, whose status is not to be lost; what is behind it can't be seen before it is reaped.
+pub(super) fn reap_unknown(is_known: impl Fn(i32) -> bool) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+    while let Some(pid) = waitid(Id::All, flags | WaitPidFlag::WNOWAIT).ok().and_then(|status| status.pid()) {
+        if is_known(pid.as_raw()) {
+            return false;
         }
+        let _ = waitid(Id::Pid(pid), flags);
     }
+    true
 }
 
 /// The keeper's children at this moment.

@@ -119,8 +119,23 @@ def explained(state, error):
             "Have it do so only where it is run by itself, under `if __name__ == \"__main__\":`.",
             error,
         )
+    if isinstance(error, MemoryError):
+        return Failure("exception", "%s: it got no more memory (%s)" % (where, described(error)), roomier(), error)
     remedy = "Correct what the traceback in the app's log shows."
     return Failure("exception", "%s: %s" % (where, described(error)), remedy, error)
+
+
+def roomier():
+    """What to do about want of memory."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, getrlimit
+    except (ImportError, MemoryError):
+        return "Make it need less memory, or give it more."
+    limits = [(name, getrlimit(limit)[0]) for name, limit in (("limit_as", RLIMIT_AS), ("limit_data", RLIMIT_DATA))]
+    limits = ["%s (%dM)" % (name, size >> 20) for name, size in limits if size != RLIM_INFINITY]
+    if limits:
+        return "Raise its %s, or make it need less." % " or ".join(limits)
+    return "Make it need less, or give the machine more memory: this process has no limit of its own."
 
 
 def missing(name):

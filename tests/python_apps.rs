@@ -4,6 +4,8 @@ mod support;
 
 #[path = "python_apps/django.rs"]
 mod django;
+#[path = "python_apps/examples.rs"]
+mod examples;
 #[path = "python_apps/fastapi.rs"]
 mod fastapi;
 #[path = "python_apps/flask.rs"]

@@ -12,7 +12,7 @@ module HatcheryLoader
       arguments.clear
       threads = threads_of(options)
       Keeper.remember
-      IO.for_fd(TEXT).close
+      put_the_text_away
       @channel = Channel.new(inherited(CONTROL))
       look_ordinary
       options.include?('--preload') ? preload(entry, threads) : serve_directly(entry, threads)
@@ -27,6 +27,14 @@ module HatcheryLoader
     def threads_of(options)
       number = options.map { |option| option[/\A--threads=(\d+)\z/, 1] }.compact.last.to_i
       number.zero? ? MANY_THREADS : number
+    end
+
+    # Its path stands in every backtrace, and pages that show exceptions read what stands there: anything else at this
+    # number might never end.
+    def put_the_text_away
+      text = IO.for_fd(TEXT, autoclose: false)
+      text.reopen(File::NULL)
+      text.close_on_exec = true
     end
 
     # A descriptor that was given at the start; what the app executes doesn't get it.

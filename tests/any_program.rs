@@ -200,17 +200,18 @@ fn a_program_that_listens_elsewhere_is_told_where_it_was_found() {
 }
 
 /// Says its port and then does nothing.
-const SILENT: &str = "command = [\"sh\", \"-c\", \"echo {port} >port.new; mv port.new port; exec sleep 600\"]\n";
+const SILENT: &str = "command = [\"sh\", \"-c\", \"echo {port} >WORD.new; mv WORD.new WORD; exec sleep 600\"]\n";
 
 #[test]
 fn whoever_has_taken_its_port_is_named() {
     let app = folders::empty();
-    manifest(&app, SILENT);
+    let word = app.word("port");
+    manifest(&app, &SILENT.replace("WORD", word.to_str().expect("a path of text")));
     let front = Front::of(app.root(), &["--max", "1"]);
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| report(&front));
         let port: u16 = until_blocking("it has a port", || {
-            std::fs::read_to_string(app.root().join("port")).ok().map(|port| port.trim().parse().expect("a port"))
+            std::fs::read_to_string(&word).ok().map(|port| port.trim().parse().expect("a port"))
         });
         let _taken = TcpListener::bind(("127.0.0.1", port)).expect("it is free");
         let own = std::process::id().to_string();

@@ -52,10 +52,10 @@ fn takes_uploads_as_they_come(browser: &mut Browser) {
 }
 
 fn streams(browser: &mut Browser, app: &Folder) {
-    browser.ask("GET", &format!("/stream?until={}", app.word("go-on")), "");
+    browser.ask("GET", &format!("/stream?until={}", app.word("go-on").display()), "");
     assert_eq!(browser.answer_head().status, 200);
     assert_eq!(browser.chunk().as_deref(), Some("begun"), "it is sent before the rest is there");
-    app.write("go-on", "");
+    app.say("go-on");
     assert_eq!(browser.chunk().as_deref(), Some(" done"));
     assert_eq!(browser.chunk(), None);
 }
@@ -143,13 +143,13 @@ fn many_clients_share_one_worker() {
     let word = app.word("go-on");
     let mut browsers: Vec<Browser> = (0..20).map(|_| front.browser()).collect();
     for browser in &mut browsers {
-        browser.ask("GET", &format!("/stream?until={word}"), "");
+        browser.ask("GET", &format!("/stream?until={}", word.display()), "");
     }
     for browser in &mut browsers {
         assert_eq!(browser.answer_head().status, 200);
     }
     assert_eq!(front.status()["count"], 1);
-    app.write("go-on", "");
+    app.say("go-on");
     for mut browser in browsers {
         assert_eq!(std::iter::from_fn(|| browser.chunk()).collect::<String>(), "begun done");
     }

@@ -11,12 +11,7 @@ use support::http::{Answer, Browser};
 use support::{processes, until_blocking};
 
 fn shop() -> Option<Folder> {
-    support::has("php-cgi", "PHP applications").then(|| {
-        let app = folders::copy("php_apps/shop");
-        // PHP makes no folder for its sessions.
-        app.write("sessions/.keep", "");
-        app
-    })
+    support::has("php-cgi", "PHP applications").then(|| folders::copy("php_apps/shop"))
 }
 
 fn post(browser: &mut Browser, path: &str, kind: &str, body: &str) -> Answer {
@@ -111,7 +106,7 @@ fn a_worker_answers_more_requests_than_php_cgi_would_by_itself() {
 fn as_many_requests_as_workers_are_answered_at_once_and_the_rest_wait() {
     let Some(app) = shop() else { return };
     let front = Front::of(app.root(), &["--max", "3"]);
-    let path = format!("/slow?until={}", app.word("go-on"));
+    let path = format!("/slow?until={}", app.word("go-on").display());
     let mut browsers: Vec<Browser> = (0..5).map(|_| front.browser()).collect();
     for browser in &mut browsers {
         browser.ask("GET", &path, "");
@@ -119,7 +114,7 @@ fn as_many_requests_as_workers_are_answered_at_once_and_the_rest_wait() {
     front.until("active", 3);
     front.until("waiting", 2);
     assert_eq!(front.status()["count"], 3);
-    app.write("go-on", "");
+    app.say("go-on");
     let pids: BTreeSet<String> = browsers.iter_mut().map(|browser| browser.answer().ok()).collect();
     assert_eq!(pids.len(), 3, "{pids:?}");
     assert!(front.end().success());
@@ -130,7 +125,7 @@ fn a_worker_that_is_killed_in_the_middle_breaks_its_answer_off_and_is_replaced()
     let Some(app) = shop() else { return };
     let front = Front::of(app.root(), &["--max", "1"]);
     let mut browser = front.browser();
-    browser.ask("GET", &format!("/stream?until={}", app.word("never")), "");
+    browser.ask("GET", &format!("/stream?until={}", app.word("never").display()), "");
     assert_eq!(browser.answer_head().status, 200);
     let pid = browser.chunk().expect("its pid").parse().expect("a pid");
     processes::kill(pid, Signal::SIGKILL);
@@ -142,10 +137,10 @@ fn a_worker_that_is_killed_in_the_middle_breaks_its_answer_off_and_is_replaced()
     // Nothing was answered yet: what may be repeated is.
     let word = app.word("go-on");
     let mut browser = front.browser();
-    browser.ask("GET", &format!("/slow?until={word}"), "");
+    browser.ask("GET", &format!("/slow?until={}", word.display()), "");
     front.until("active", 1);
     processes::kill(other.parse().expect("a pid"), Signal::SIGKILL);
-    app.write("go-on", "");
+    app.say("go-on");
     assert_ne!(browser.answer().ok(), other);
     assert!(front.end().success());
 }

@@ -7,6 +7,8 @@ use tempfile::TempDir;
 /// An application's folder; gone with the test. As root it belongs to `nobody`.
 pub struct Folder {
     folder: TempDir,
+    /// Where test and app leave a word for each other: in the app's own folder it would be taken for new code.
+    words: TempDir,
 }
 
 /// A copy of `tests/NAME`.
@@ -23,10 +25,13 @@ pub fn copy_of(source: &Path) -> Folder {
 
 /// A folder with nothing in it.
 pub fn empty() -> Folder {
-    let folder = tempfile::Builder::new().prefix("app-").tempdir().expect("a temporary folder");
-    open_to_all(folder.path());
-    give(folder.path(), NOBODY);
-    Folder { folder }
+    let [folder, words] = ["app-", "words-"].map(|prefix| {
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir().expect("a temporary folder");
+        open_to_all(folder.path());
+        give(folder.path(), NOBODY);
+        folder
+    });
+    Folder { folder, words }
 }
 
 fn copy_into(source: &Path, target: &Path) {
@@ -79,8 +84,13 @@ impl Folder {
         path
     }
 
-    /// Where a file would be that no one has written yet: a word that a test gives its app.
-    pub fn word(&self, name: &str) -> String {
-        self.root().join(name).to_str().expect("a path of text").to_owned()
+    /// The path of a word, which is said once the file is there.
+    pub fn word(&self, name: &str) -> PathBuf {
+        self.words.path().join(name)
+    }
+
+    /// Says a word to the app.
+    pub fn say(&self, name: &str) {
+        std::fs::write(self.word(name), "").expect("a test's own file");
     }
 }

@@ -21,6 +21,15 @@ pub fn node(test: &str, packages: &[&str]) -> Option<PathBuf> {
     told(test, had("node", packages, node_into))
 }
 
+/// Whether there is a Ruby with this library, which Debian has as `ruby-LIBRARY`. If not, the test is to be skipped.
+pub fn ruby(test: &str, library: &str) -> bool {
+    let loaded = for_all("ruby").and_then(|ruby| {
+        run(Command::new(ruby).args(["-r", library, "-e", "exit!(true)"]))
+            .map_err(|why| format!("Ruby has no {library} (Debian: ruby-{library}): {why}"))
+    });
+    told(test, loaded).is_some()
+}
+
 /// A Python that also those can run who workers run as. `None`: the test is to be skipped.
 pub fn plain_python(test: &str) -> Option<PathBuf> {
     told(test, for_all("python3"))

@@ -56,7 +56,6 @@ class Router
 
     private function count(): void
     {
-        session_save_path(dirname(__DIR__) . '/sessions');
         session_start();
         echo $_SESSION['count'] = ($_SESSION['count'] ?? 0) + 1;
     }

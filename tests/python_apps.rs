@@ -21,7 +21,8 @@ use support::runtimes;
 /// Without a server for ASGI.
 const SYNCHRONOUS: [&str; 2] = ["django~=5.2", "flask~=3.1"];
 const ASYNCHRONOUS: [&str; 2] = ["fastapi>=0.115,<1", "websockets~=15.0"];
-const WITH_UVICORN: [&str; 3] = ["fastapi>=0.115,<1", "websockets~=15.0", "uvicorn<1"];
+const WITH_UVICORN: [&str; 3] = ["fastapi>=0.115,<1", "websockets~=15.0", "uvicorn[standard]<1"];
+const WITH_HYPERCORN: [&str; 3] = ["fastapi>=0.115,<1", "websockets~=15.0", "hypercorn<1"];
 
 /// An app of these files alone, with a virtual environment.
 fn app(venv: &Path, files: &[(&str, &str)]) -> App {

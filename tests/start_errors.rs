@@ -51,7 +51,7 @@ fn all(test: &str, cases: &[Case]) {
         let mut of_production = ["application/json", "text/html", "*/*"].map(|accept| asking(&production, accept));
 
         let report = report(&mut asked[0], case.name);
-        told(case, &report, &filled);
+        told(case, &report, filled);
         setup(case, &report);
         page(&mut asked[1], &report);
         let text = asked[2].answer();

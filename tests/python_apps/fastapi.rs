@@ -1,4 +1,4 @@
-use super::{ASYNCHRONOUS, WITH_UVICORN, app, recognised, streams};
+use super::{ASYNCHRONOUS, WITH_HYPERCORN, WITH_UVICORN, app, recognised, streams};
 use crate::support::front::Front;
 use crate::support::{runtimes, until_blocking};
 use std::path::Path;
@@ -7,22 +7,28 @@ use std::process::Command;
 #[test]
 fn fastapi_is_served_by_its_users_uvicorn() {
     let Some(venv) = runtimes::python("FastAPI with uvicorn", &WITH_UVICORN) else { return };
-    serves(&venv, true);
+    serves(&venv, "uvicorn");
+}
+
+#[test]
+fn fastapi_is_served_by_its_users_hypercorn() {
+    let Some(venv) = runtimes::python("FastAPI with hypercorn", &WITH_HYPERCORN) else { return };
+    serves(&venv, "hypercorn");
 }
 
 #[test]
 fn fastapi_is_served_without_any_server_installed() {
     let Some(venv) = runtimes::python("FastAPI without uvicorn", &ASYNCHRONOUS) else { return };
-    serves(&venv, false);
+    serves(&venv, "none");
 }
 
-fn serves(venv: &Path, uvicorn: bool) {
-    let app = app(venv, &[("main.py", include_str!("fastapi_app.py")), ("client.py", "")]);
+fn serves(venv: &Path, server: &str) {
+    let app = app(venv, &[("main.py", include_str!("fastapi_app.py"))]);
     assert_eq!(recognised(&app), ("asgi".into(), "main.py:app".into()));
     let front = Front::of(app.root(), &[]);
     let mut browser = front.browser();
     let json = |text: &str| -> serde_json::Value { serde_json::from_str(text).expect("JSON") };
-    let hello = serde_json::json!({ "hello": "FastAPI", "lifespan": "begun", "uvicorn": uvicorn });
+    let hello = serde_json::json!({ "hello": "FastAPI", "lifespan": "begun", "server": server });
     assert_eq!(json(&browser.get("/").ok()), hello);
     assert_eq!(json(&browser.get("/articles/7?q=tea%20pot").ok()), serde_json::json!({ "number": 7, "q": "tea pot" }));
 

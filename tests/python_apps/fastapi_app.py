@@ -26,7 +26,8 @@ class Order(BaseModel):
 
 @app.get("/")
 async def hello():
-    return {"hello": "FastAPI", "lifespan": app.state.word, "uvicorn": "uvicorn" in sys.modules}
+    server = next((name for name in ("uvicorn", "hypercorn") if name in sys.modules), "none")
+    return {"hello": "FastAPI", "lifespan": app.state.word, "server": server}
 
 
 @app.get("/articles/{number}")

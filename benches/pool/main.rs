@@ -8,7 +8,11 @@ mod floors;
 mod load;
 mod rest;
 mod restart;
+mod rivals;
 mod sessions;
+mod starts;
+#[path = "../../tests/support/mod.rs"]
+mod support;
 mod through_serve;
 mod worker;
 
@@ -36,6 +40,12 @@ fn main() {
     }
     if wanted("restart") {
         restart::measure();
+    }
+    if wanted("starts") {
+        starts::compare();
+    }
+    if wanted("rivals") {
+        rivals::compare();
     }
 }
 

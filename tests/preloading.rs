@@ -220,7 +220,8 @@ fn a_restart_never_serves_old_code() {
             while Instant::now() < until {
                 let before = generation(&front);
                 version += 1;
-                replace(&app, "version", &version.to_string());
+                // Of one length, and more than one a second: what Python takes for the same file.
+                replace(&app, "stock.py", &format!("VERSION = {version}\n"));
                 if version % 2 == 0 {
                     let said = front.say(&["restart", app.root().to_str().expect("a path of text")]);
                     assert!(said.status.success(), "{said:?}");
@@ -244,5 +245,23 @@ fn a_restart_never_serves_old_code() {
     assert!(highest > 4, "{highest}");
     let imported = noted(&app, "import").len() as u64;
     assert!(imported >= highest, "each version is imported anew: {imported} of {highest}");
+    assert!(front.end().success());
+}
+
+#[test]
+fn what_was_not_edited_just_now_is_compiled_once() {
+    let Some(app) = scene::app("cached modules", "") else { return };
+    let stock = std::fs::File::options().write(true).open(app.root().join("stock.py")).expect("a test's own file");
+    stock.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).expect("a time of its own");
+    app.write("shelf.py", "");
+    replace(&app, "shop.py", &format!("import shelf\n{}", include_str!("preloading/app.py")));
+    // What would be an edit of the future is as doubtful as one of just now.
+    let shelf = std::fs::File::options().write(true).open(app.root().join("shelf.py")).expect("a test's own file");
+    shelf.set_modified(std::time::SystemTime::now() + Duration::from_secs(60)).expect("a time of its own");
+    let front = Front::of(app.root(), &[]);
+    front.get("/").ok();
+    let cached = std::fs::read_dir(app.root().join("__pycache__")).expect("compiled modules").flatten();
+    let cached: Vec<_> = cached.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    assert!(cached.len() == 1 && cached[0].starts_with("stock."), "{cached:?}");
     assert!(front.end().success());
 }

@@ -11,8 +11,7 @@ def note(*words):
 
 
 note("import", os.getpid())
-with open("version") as file:
-    VERSION = file.read().strip()
+from stock import VERSION
 
 
 @hatchery.before_fork
@@ -33,7 +32,7 @@ def stop():
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/version":
-        text = VERSION
+        text = str(VERSION)
     elif path == "/sleep":
         time.sleep(float(environ["QUERY_STRING"]))
         text = "slept"

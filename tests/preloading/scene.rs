@@ -13,7 +13,7 @@ pub(crate) fn app(test: &str, before: &str) -> Option<App> {
     let interpreter = python.to_str().expect("a path of text");
     let app = apps::with_manifest(&format!("type = \"wsgi\"\nentry = \"shop.py\"\ninterpreter = {interpreter:?}\n"));
     app.write("shop.py", &format!("{before}{}", include_str!("app.py")));
-    app.write("version", "1");
+    app.write("stock.py", "VERSION = 1\n");
     Some(app)
 }
 

@@ -15,6 +15,8 @@ import sys
 
 LISTENER, TEXT, CONTROL = 3, 4, 5
 FIELD_LIMIT = 8 * 1024
+# Seconds. One would do if the clocks of files were exact.
+SETTLED = 2
 OWN_FILE = (lambda: 0).__code__.co_filename
 
 
@@ -142,6 +144,7 @@ def begin(state):
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
     pretend(state)
+    cache_settled_files_only()
     state.hooks.offer()
 
 
@@ -157,6 +160,23 @@ def pretend(state):
     # that is replaced is kept, since its end would be the end of all names here.
     globals()["own_module"] = sys.modules["__main__"]
     sys.modules["__main__"] = type(sys)("__main__")
+
+
+def cache_settled_files_only():
+    """Python knows the file of a cached module by its size and its time in whole seconds. Were a file cached that was
+    written just now, another edit in the same second would go unseen, and a restart would bring old code back."""
+    from time import time
+
+    loader = sys.modules["_frozen_importlib_external"].SourceFileLoader
+    cache = getattr(loader, "_cache_bytecode", None)
+
+    def cache_if_settled(self, source, cached, data):
+        # A number, flags (if there are any, the file is known by its content), the time.
+        if any(data[4:8]) or time() - int.from_bytes(data[8:12], "little") >= SETTLED:
+            return cache(self, source, cached, data)
+
+    if cache is not None:
+        loader._cache_bytecode = cache_if_settled
 
 
 def version():

@@ -64,13 +64,14 @@ fn workers_are_forked_from_a_process_that_imported_the_app_once() {
 fn a_preloader_that_dies_is_replaced_and_nobody_notices() {
     let Some(app) = scene::app("preloaders that die", "") else { return };
     let front = Front::of(app.root(), &["--max", "3"]);
-    fill(&front, 1);
+    // As many as there may be: nothing is just being forked.
+    fill(&front, 3);
     let first = preloaders(&front)[0];
     let (second, failed) = under_load(&front, 8, "/sleep?0.01", || {
         processes::kill(first, Signal::SIGKILL);
         gone([first]);
         // The next worker needs it.
-        let old = fill_by_retiring(&front);
+        let old = retired(&front);
         until_blocking("another preloader is ready", || {
             preloaders(&front).into_iter().find(|pid| *pid != first).filter(|_| workers(&front).is_disjoint(&old))
         })
@@ -82,7 +83,7 @@ fn a_preloader_that_dies_is_replaced_and_nobody_notices() {
 }
 
 /// Sends all workers away, and says which.
-fn fill_by_retiring(front: &Front) -> BTreeSet<i32> {
+fn retired(front: &Front) -> BTreeSet<i32> {
     let old = workers(front);
     for pid in &old {
         let said = front.say(&["retire", &pid.to_string()]);

@@ -7,7 +7,7 @@ use hatchery_pool::{
 use hatchery_protocol::client::{Ended, How, RestartMode, SessionProtocol};
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::keys::Who;
-use hatchery_protocol::link::{LaunchPlan, Program, SwapStep};
+use hatchery_protocol::link::{LaunchPlan, Program, ReadyBy, SwapStep};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::{Refusal, Scope};
 use hatchery_protocol::report::{Exit, SpawnReport};
@@ -95,7 +95,8 @@ pub(super) fn plan(plan: &LaunchPlan) -> pool::Plan {
         SessionProtocol::Session => Parking::Unlimited,
         _ => Parking::For(FOREIGN_PARKING),
     };
-    let preloads = matches!(&plan.program, Program::Loader(loading) if loading.preload);
+    // A fork has no way to be told where to say that it is ready.
+    let preloads = matches!(&plan.program, Program::Loader(loading) if loading.preload) && plan.ready == ReadyBy::Probe;
     pool::Plan { concurrency: concurrency(plan.concurrency), parking, preloads }
 }
 

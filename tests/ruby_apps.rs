@@ -76,6 +76,9 @@ fn sinatra_answers_forms_uploads_and_streams() {
     assert_eq!(browser.head("/").header("content-length"), "18");
     assert_eq!(form(&mut browser, "/form", "name=a%20b&count=3").ok(), "a b wants 3");
     assert_eq!(browser.get("/style.css").ok(), "p { color: red }\n");
+    browser.ask("GET", "/style.css", "Range: bytes=4-8\r\n");
+    let part = browser.answer();
+    assert_eq!((part.status, part.header("content-range"), part.body.as_str()), (206, "bytes 4-8/17", "color"));
     assert_eq!(browser.get("/teapot").status, 418);
     let away = browser.get("/away");
     assert_eq!((away.status, away.header("location")), (302, "http://localhost/"));
@@ -88,6 +91,18 @@ fn sinatra_answers_forms_uploads_and_streams() {
     begins_and_goes_on(&mut browser, &app);
     lives_on(&front, &mut browser);
     assert!(front.end().success());
+}
+
+#[test]
+fn in_production_an_exception_is_told_to_the_log_alone() {
+    for app in [sinatra(), rack()].into_iter().flatten() {
+        let front = Front::of(app.root(), &["--max", "1", "-e", "production"]);
+        let mut browser = front.browser();
+        lives_on(&front, &mut browser);
+        let page = browser.get("/raise").body;
+        assert!(!page.contains("went wrong") && !page.contains(".rb"), "{page}");
+        assert!(front.end().success());
+    }
 }
 
 #[test]

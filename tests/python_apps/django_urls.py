@@ -49,5 +49,6 @@ urlpatterns = [
     path("upload/", upload),
     path("stream/<file>", stream),
     path("about/<name>", about),
+    # In development; only `runserver` needs no word of it.
     *staticfiles_urlpatterns(),
 ]

@@ -86,7 +86,7 @@ fn had(kind: &str, packages: &[&str], install: fn(&Path, &[&str]) -> Result<(), 
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         }
-        install(&folder, packages)?;
+        install(&folder, packages).map_err(|why| format!("{} can't be installed: {why}", packages.join(" and ")))?;
         run(Command::new("chmod").arg("-R").arg("a+rX").arg(&folder))?;
         std::fs::write(&complete, wanted).map_err(|error| format!("{}: {error}", complete.display()))
     });

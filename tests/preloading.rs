@@ -19,7 +19,7 @@ use support::{processes, until_blocking};
 #[test]
 fn workers_are_forked_from_a_process_that_imported_the_app_once() {
     let Some(app) = scene::app("preloading", "") else { return };
-    let front = Front::of(app.root(), &["--max", "3"]);
+    let front = scene::serve(&app, &["--max", "3"]);
     // All places are workers': the preloader takes none.
     let workers = fill(&front, 3);
     let preloader = noted(&app, "import");
@@ -63,7 +63,7 @@ fn workers_are_forked_from_a_process_that_imported_the_app_once() {
 #[test]
 fn a_preloader_that_dies_is_replaced_and_nobody_notices() {
     let Some(app) = scene::app("preloaders that die", "") else { return };
-    let front = Front::of(app.root(), &["--max", "3"]);
+    let front = scene::serve(&app, &["--max", "3"]);
     // As many as there may be: nothing is just being forked.
     fill(&front, 3);
     let first = preloaders(&front)[0];
@@ -98,7 +98,7 @@ fn an_app_that_crashes_where_it_is_preloaded_is_an_error_with_its_output() {
     let crash = "import os\nif os.path.exists('crash'):\n    os.write(2, b'the kettle fell')\n    os.abort()\n";
     let Some(app) = scene::app("preloaders that crash", crash) else { return };
     app.write("crash", "");
-    let front = Front::of(app.root(), &[]);
+    let front = scene::serve(&app, &[]);
     let answer = front.get("/");
     assert_eq!(answer.status, 502);
     assert!(answer.body.contains("the kettle fell") && answer.body.contains("aborted itself"), "{}", answer.body);
@@ -115,7 +115,7 @@ fn an_app_that_crashes_where_it_is_preloaded_is_an_error_with_its_output() {
 fn an_app_that_takes_too_long_where_it_is_preloaded_is_an_error_with_its_output() {
     let slow = "import time\nprint('the kettle is slow')\ntime.sleep(600)\n";
     let Some(app) = scene::app("preloaders that take too long", slow) else { return };
-    let front = Front::of(app.root(), &["--start-timeout", "1s"]);
+    let front = scene::serve(&app, &["--start-timeout", "1s"]);
     let answer = front.get("/");
     assert_eq!(answer.status, 502);
     assert!(answer.body.contains("the kettle is slow"), "{}", answer.body);
@@ -127,7 +127,7 @@ fn an_app_that_takes_too_long_where_it_is_preloaded_is_an_error_with_its_output(
 fn an_app_that_can_not_be_forked_is_started_by_its_program_and_that_is_said_once() {
     let thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), name='ticker', daemon=True).start()\n";
     let Some(app) = scene::app("apps that can't be preloaded", thread) else { return };
-    let front = Front::of(app.root(), &["--max", "3"]);
+    let front = scene::serve(&app, &["--max", "3"]);
     let workers = fill(&front, 3);
     until_blocking("the preloader is gone", || preloaders(&front).is_empty().then_some(()));
     let imported = noted(&app, "import");
@@ -144,7 +144,7 @@ fn an_app_that_can_not_be_forked_is_started_by_its_program_and_that_is_said_once
 #[test]
 fn a_preloader_that_is_not_needed_leaves_and_its_workers_stay() {
     let Some(app) = scene::app("unused preloaders", "") else { return };
-    let front = Front::of(app.root(), &["--max", "2", "--max-preloader-idle", "500ms"]);
+    let front = scene::serve(&app, &["--max", "2", "--max-preloader-idle", "500ms"]);
     let worker = front.get("/").ok();
     let preloader = noted(&app, "import")[0];
     gone([preloader]);
@@ -159,7 +159,7 @@ fn a_preloader_that_is_not_needed_leaves_and_its_workers_stay() {
 #[test]
 fn without_preloaders_each_worker_imports_the_app() {
     let Some(app) = scene::app("max_preloaders = 0", "") else { return };
-    let front = Front::of(app.root(), &["--max", "2", "--max-preloaders", "0"]);
+    let front = scene::serve(&app, &["--max", "2", "--max-preloaders", "0"]);
     let workers = fill(&front, 2);
     let imported: BTreeSet<_> = noted(&app, "import").into_iter().collect();
     assert_eq!(imported, workers);
@@ -172,7 +172,7 @@ fn without_preloaders_each_worker_imports_the_app() {
 fn a_hook_that_fails_is_an_error_that_names_it() {
     let hook = "import hatchery, os\n@hatchery.on_start\ndef connect(forked):\n    os.stat('there')\n";
     let Some(app) = scene::app("hooks that fail", hook) else { return };
-    let front = Front::of(app.root(), &[]);
+    let front = scene::serve(&app, &[]);
     let answer = front.get("/");
     assert_eq!(answer.status, 502);
     assert!(answer.body.contains("the hook on_start `connect` failed: FileNotFoundError"), "{}", answer.body);
@@ -193,7 +193,7 @@ fn a_restart_never_serves_old_code() {
     std::fs::create_dir(app.root().join("tmp")).expect("a folder");
     support::apps::give(&app.root().join("tmp"), NOBODY);
     app.write("tmp/restart.txt", "");
-    let front = Front::of(app.root(), &["--max", "4", "-e", "production"]);
+    let front = scene::serve(&app, &["--max", "4", "-e", "production"]);
     fill(&front, 4);
     let (over, reported, highest) = (AtomicBool::new(false), AtomicU64::new(1), AtomicU64::new(0));
     let client = || {
@@ -259,7 +259,7 @@ fn what_was_not_edited_just_now_is_compiled_once() {
     // What would be an edit of the future is as doubtful as one of just now.
     let shelf = std::fs::File::options().write(true).open(app.root().join("shelf.py")).expect("a test's own file");
     shelf.set_modified(std::time::SystemTime::now() + Duration::from_secs(60)).expect("a time of its own");
-    let front = Front::of(app.root(), &[]);
+    let front = scene::serve(&app, &[]);
     front.get("/").ok();
     let cached = std::fs::read_dir(app.root().join("__pycache__")).expect("compiled modules").flatten();
     let cached: Vec<_> = cached.filter_map(|entry| entry.file_name().into_string().ok()).collect();

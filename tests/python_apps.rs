@@ -35,6 +35,11 @@ fn app(venv: &Path, files: &[(&str, &str)]) -> App {
     app
 }
 
+/// Serves it. What it writes restarts nothing.
+fn serve(app: &App, options: &[&str]) -> Front {
+    Front::of(app.root(), &[&["--watch=false"][..], options].concat())
+}
+
 /// What it was recognised as.
 fn recognised(app: &App) -> (String, String) {
     let output = std::process::Command::new(support::HATCHERY).args(["detect", "--json"]).arg(app.root()).output();
@@ -65,7 +70,7 @@ fn the_gateway_is_as_its_validator_wants_it() {
         python.to_str().expect("a path of text")
     ));
     app.write("checked.py", include_str!("python_apps/checked.py"));
-    let front = Front::of(app.root(), &[]);
+    let front = serve(&app, &[]);
     let mut browser = front.browser();
     assert_eq!(browser.get("/a%20b/c?x=1").ok(), "GET /a b/c x=1 ");
     assert_eq!(browser.post("/p", "a body").ok(), "POST /p  a body");

@@ -22,7 +22,7 @@ struct Scene {
 impl Scene {
     fn of(test: &str) -> Option<Self> {
         let app = scene::app(test, "")?;
-        let front = Front::of(app.root(), &["--max", "2"]);
+        let front = scene::serve(&app, &["--max", "2"]);
         fill(&front, 2);
         front.get("/daemon").ok();
         let pool = front.pool();

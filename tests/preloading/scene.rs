@@ -17,6 +17,11 @@ pub(crate) fn app(test: &str, before: &str) -> Option<App> {
     Some(app)
 }
 
+/// Serves it. What it writes down, and what tests edit, restarts nothing.
+pub(crate) fn serve(app: &App, options: &[&str]) -> Front {
+    Front::of(app.root(), &[&["--watch=false"][..], options].concat())
+}
+
 /// What it wrote down, each line in words.
 pub(crate) fn notes(app: &App, what: &str) -> Vec<Vec<String>> {
     let notes = std::fs::read_to_string(app.root().join("notes")).unwrap_or_default();

@@ -1,7 +1,6 @@
 use super::visitor::{Visitor, adler32, content};
-use super::{SYNCHRONOUS, recognised, streams};
+use super::{SYNCHRONOUS, recognised, serve, streams};
 use crate::support::apps::{self, App};
-use crate::support::front::Front;
 use crate::support::runtimes;
 use std::path::Path;
 use std::process::Command;
@@ -49,7 +48,7 @@ fn django_is_served_by_its_asgi_entry() {
 }
 
 fn serves(app: &App, class: &str) {
-    let front = Front::of(app.root(), &[]);
+    let front = serve(app, &[]);
     let json = |text: &str| -> serde_json::Value { serde_json::from_str(text).expect("JSON") };
     let about = json(&front.get("/about/x%20y?z=1").ok());
     assert_eq!(about["class"], class);
@@ -112,7 +111,7 @@ fn token(page: &str) -> String {
 fn django_is_loaded_once_for_all_its_workers() {
     let Some(venv) = runtimes::python("Django, preloaded", &SYNCHRONOUS) else { return };
     let app = project(&venv);
-    let front = Front::of(app.root(), &["--max", "3"]);
+    let front = serve(&app, &["--max", "3"]);
     // Each holds the worker it got, which leaves others to be forked.
     let mut held: Vec<_> = (0..3).map(|_| front.browser()).collect();
     for browser in &mut held {

@@ -1,5 +1,4 @@
-use super::{ASYNCHRONOUS, WITH_HYPERCORN, WITH_UVICORN, app, recognised, streams};
-use crate::support::front::Front;
+use super::{ASYNCHRONOUS, WITH_HYPERCORN, WITH_UVICORN, app, recognised, serve, streams};
 use crate::support::{runtimes, until_blocking};
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +24,7 @@ fn fastapi_is_served_without_any_server_installed() {
 fn serves(venv: &Path, server: &str) {
     let app = app(venv, &[("main.py", include_str!("fastapi_app.py"))]);
     assert_eq!(recognised(&app), ("asgi".into(), "main.py:app".into()));
-    let front = Front::of(app.root(), &[]);
+    let front = serve(&app, &[]);
     let mut browser = front.browser();
     let json = |text: &str| -> serde_json::Value { serde_json::from_str(text).expect("JSON") };
     let hello = serde_json::json!({ "hello": "FastAPI", "lifespan": "begun", "server": server });

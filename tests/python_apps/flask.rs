@@ -1,5 +1,5 @@
 use super::visitor::{Visitor, adler32, content};
-use super::{SYNCHRONOUS, app, recognised, streams};
+use super::{SYNCHRONOUS, app, recognised, serve, streams};
 use crate::support::apps::App;
 use crate::support::front::Front;
 use crate::support::{runtimes, until_blocking};
@@ -17,7 +17,7 @@ fn json(text: &str) -> serde_json::Value {
 fn flask_is_served_forms_sessions_uploads_and_streams() {
     let Some(app) = flask("Flask") else { return };
     assert_eq!(recognised(&app), ("wsgi".into(), "app.py:app".into()));
-    let front = Front::of(app.root(), &["--max", "2"]);
+    let front = serve(&app, &["--max", "2"]);
     assert_eq!(front.get("/").ok(), "<h1>Hello from Flask</h1>");
 
     let mut visitor = Visitor::to(&front);
@@ -55,7 +55,7 @@ fn flask_below_a_prefix_knows_where_it_is() {
 #[test]
 fn an_exception_in_flask_is_in_the_log_and_its_worker_lives() {
     let Some(app) = flask("an exception in Flask") else { return };
-    let front = Front::of(app.root(), &["--max", "1"]);
+    let front = serve(&app, &["--max", "1"]);
     let pid = front.get("/pid").ok();
     let mut browser = front.browser();
     let answer = browser.get("/boom");

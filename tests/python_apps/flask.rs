@@ -68,3 +68,15 @@ fn an_exception_in_flask_is_in_the_log_and_its_worker_lives() {
     assert_eq!(browser.get("/pid").ok(), pid);
     assert!(front.end().success());
 }
+
+#[test]
+fn who_sends_more_than_flask_reads_gets_its_answer() {
+    let Some(app) = flask("bodies that Flask doesn't read") else { return };
+    let front = serve(&app, &["--max", "1"]);
+    let body = "x".repeat(300_000);
+    for _ in 0..20 {
+        let answer = front.browser().post("/nowhere", &body);
+        assert_eq!(answer.status, 404, "{answer:?}");
+    }
+    assert!(front.end().success());
+}

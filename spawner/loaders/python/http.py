@@ -6,6 +6,7 @@ HEAD_LIMIT = 64 * 1024
 BUFFER_LIMIT = 256 * 1024
 DISCARD_LIMIT = 64 * 1024
 DISCARD_WITHIN = 5.0
+LINGER_WITHIN = 2.0
 OWN_HEADERS = (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 
 
@@ -121,6 +122,24 @@ class Connection:
     async def drain(self):
         while self.clogged and not self.gone:
             await self.change()
+
+    async def linger(self):
+        """Takes what still comes after the last answer. Were the connection closed instead, the front end would fail
+        to write, and perhaps not look for the answer that is there already."""
+        import asyncio
+
+        async def read():
+            while True:
+                self.buffer.clear()
+                await self.more()
+
+        if self.gone or self.transport.is_closing():
+            return
+        self.transport.write_eof()
+        try:
+            await asyncio.wait_for(read(), LINGER_WITHIN)
+        except (Ended, asyncio.TimeoutError):
+            pass
 
     async def run(self):
         try:
@@ -274,9 +293,11 @@ class Exchange:
                 return False
             self.status, self.headers, self.length = 500, [(b"content-type", b"text/plain")], None
             await self.write(b"The application failed. Its log says why.\n", False)
-        if not self.keep or self.connection.gone:
-            return False
-        return await self.body.discard()
+        if self.keep and not self.connection.gone and await self.body.discard():
+            return True
+        if self.body.left:
+            await self.connection.linger()
+        return False
 
     async def receive(self):
         connection = self.connection

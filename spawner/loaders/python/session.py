@@ -5,6 +5,7 @@ from io import BufferedReader, BytesIO, RawIOBase
 BLOCK_LIMIT = 1024 * 1024
 DISCARD_LIMIT = 64 * 1024
 DISCARD_WITHIN = 5.0
+LINGER_WITHIN = 2.0
 PIECE = 64 * 1024
 NO_SIGNAL = _socket.MSG_NOSIGNAL
 NO_WAIT = _socket.MSG_DONTWAIT
@@ -201,3 +202,19 @@ def read_to_end(connection, body):
     return False
 
 
+def linger(connection, body):
+    """Takes what still comes after the last answer. Were the connection closed instead, the front end would fail to
+    write, and perhaps not look for the answer that is there already."""
+    if body is None or body.left == 0 or connection.failed is not None:
+        return
+    from time import monotonic
+
+    socket, scratch, until = connection.socket, bytearray(PIECE), monotonic() + LINGER_WITHIN
+    try:
+        socket.shutdown(_socket.SHUT_WR)
+        while monotonic() < until:
+            socket.settimeout(max(until - monotonic(), 0.001))
+            if not socket.recv_into(scratch):
+                return
+    except OSError:
+        pass  # it took too long, or there is nobody any more: the answer was sent all the same

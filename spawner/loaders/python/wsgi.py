@@ -264,7 +264,10 @@ class Wsgi:
                 kept = answer.error()
             except Gone:
                 return False  # said when the connection is closed
-        return kept and connection.failed is None and read_to_end(connection, body)
+        if kept and connection.failed is None and read_to_end(connection, body):
+            return True
+        linger(connection, body)
+        return False
 
 
 def finish(result):

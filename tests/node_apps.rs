@@ -194,9 +194,13 @@ fn the_processes_of_a_cluster_share_the_socket_and_end_with_it() {
     });
     let parents: Vec<i32> = parents.into_iter().collect();
     assert_eq!(front.status()["apps"][0]["workers"][0]["pid"], parents[0]);
-    // One that dies is followed by another, which is the app's own matter.
+    // One that dies is followed by another, which is the app's own matter. A connection that Node hands to one which is
+    // dead already gets no answer: until the other is there nothing is asked.
     let dead = *pids.first().expect("one");
     processes::kill(dead, Signal::SIGKILL);
+    until_blocking("another one is there", || {
+        processes::children(parents[0]).iter().any(|pid| !pids.contains(pid)).then_some(())
+    });
     let mut after = BTreeSet::new();
     until_blocking("another one answers", || {
         ask(&mut after, &mut BTreeSet::new());

@@ -118,7 +118,8 @@ impl Front {
 
     /// A verb of the command, said to this pool.
     pub fn say(&self, arguments: &[&str]) -> Output {
-        hatchery(self.folder.path(), arguments).output().expect("hatchery")
+        // This one, whatever other pools the machine has.
+        hatchery(self.folder.path(), arguments).env("HATCHERY_ADMIN", self.admin()).output().expect("hatchery")
     }
 
     pub fn status(&self) -> serde_json::Value {

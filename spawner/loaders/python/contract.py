@@ -135,7 +135,8 @@ def begin(state):
             "%s is Python %s, and Python 3.8 is the oldest that apps are run with" % (sys.executable, version()),
             "Name a newer interpreter, or install one.",
         )
-    os.close(TEXT)
+    # Tracebacks and `inspect` read the file that a frame names, which is this descriptor: never anything that blocks.
+    os.dup2(0, TEXT, inheritable=False)
     if state.preloading:
         # What the app opens while it is imported must not be where workers have their listener.
         os.dup2(0, LISTENER, inheritable=False)

@@ -38,6 +38,8 @@ struct Leaving {
 #[derive(Debug)]
 pub(crate) struct Made {
     pub(crate) path: PathBuf,
+    /// It itself, by `O_PATH`.
+    pub(crate) folder: OwnedFd,
     /// Its `cgroup.procs`.
     pub(crate) processes: OwnedFd,
 }
@@ -204,9 +206,11 @@ fn make_group(path: &Path) -> Result<Made, String> {
     }
     let failed = |error: &dyn std::fmt::Display| format!("the control group {} can't be made: {error}", path.display());
     std::fs::create_dir(path).map_err(|error| failed(&error))?;
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    match rustix::fs::open(path.join("cgroup.procs"), flags, Mode::empty()) {
-        Ok(processes) => Ok(Made { path: path.to_path_buf(), processes }),
+    let open = |path: &Path, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+    let opened = open(&path.join("cgroup.procs"), OFlags::WRONLY)
+        .and_then(|processes| Ok((processes, open(path, OFlags::PATH | OFlags::DIRECTORY)?)));
+    match opened {
+        Ok((processes, folder)) => Ok(Made { path: path.to_path_buf(), folder, processes }),
         Err(error) => {
             let why = failed(&error);
             end(path);

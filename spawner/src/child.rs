@@ -94,12 +94,40 @@ pub(crate) fn start(prepared: &mut Prepared) -> io::Result<pid_t> {
 }
 
 fn between(prepared: &mut Prepared) -> ! {
+    match fork_into(prepared.group.as_ref()) {
+        Some(0) => {
+            // It is in there already.
+            prepared.group = None;
+            worker(prepared)
+        }
+        Some(_) => leave(0),
+        None => {}
+    }
     // SAFETY: as above.
     match unsafe { libc::fork() } {
         -1 => fail(prepared.words.as_raw_fd(), Stage::Fork, errno()),
         0 => worker(prepared),
         _ => leave(0),
     }
+}
+
+/// As the kernel has it; the C library's is cut to 32 bits.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// Forks a process that begins in a control group: to join one later waits for all processors to have passed some
+/// point, which is milliseconds. `None`: there is none, or the kernel won't (before 5.7); what joining it says is told.
+fn fork_into(group: Option<&Group>) -> Option<libc::c_long> {
+    let group = group?.folder.as_raw_fd();
+    // SAFETY: all bytes zero is a valid `clone_args`, as is what is set here: a fork, with nothing shared. This process
+    // has one thread, and its child runs only what is in this file.
+    let child = unsafe {
+        let mut arguments: libc::clone_args = std::mem::zeroed();
+        arguments.flags = CLONE_INTO_CGROUP;
+        arguments.exit_signal = libc::SIGCHLD as u64;
+        arguments.cgroup = group as u64;
+        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
+    };
+    (child != -1).then_some(child)
 }
 
 fn worker(prepared: &mut Prepared) -> ! {

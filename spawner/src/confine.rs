@@ -38,6 +38,8 @@ pub(crate) enum Step {
 /// The worker's control group.
 #[derive(Debug)]
 pub(crate) struct Group {
+    /// It itself, by `O_PATH`.
+    pub(crate) folder: OwnedFd,
     /// Its `cgroup.procs`.
     pub(crate) processes: OwnedFd,
     /// Without it the program is not executed.

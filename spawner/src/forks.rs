@@ -155,7 +155,12 @@ impl Fork {
         }
     }
 
-    /// Puts the worker into its control group, before anything of the app's runs in it.
+    /// Whether its control group limits it: else it is only what a worker's processes are found and ended by.
+    pub(crate) fn is_limited(&self) -> bool {
+        !self.story.group_limits.is_empty()
+    }
+
+    /// Puts the worker into its control group.
     pub(crate) fn confine(&mut self, pid: i32) -> Result<(), String> {
         let Some(group) = &self.group else { return Ok(()) };
         match rustix::io::write(&group.processes, pid.to_string().as_bytes()) {

@@ -264,7 +264,7 @@ fn prepare(
         listener: if preload { Some(File::open("/dev/null")?.into()) } else { listener },
         loader,
         limits,
-        group: made.map(|made| Group { processes: made.processes, required: group_required }),
+        group: made.map(|made| Group { folder: made.folder, processes: made.processes, required: group_required }),
         umask: plan.limits.umask.unwrap_or(UMASK),
         ids: plan.identity.as_ref().map(ids),
         levels: story.levels.clone(),

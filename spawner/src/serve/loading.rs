@@ -157,7 +157,10 @@ impl Server {
     /// A forked worker is whom it says it is: it goes on.
     fn let_go(&mut self, index: usize, pid: i32) -> Result<(), ServeError> {
         let fork = &mut self.forks[index];
-        let gone = match fork.confine(pid) {
+        // To join a group takes milliseconds. What limits it holds before anything of the app's runs in it; else it goes on
+        // meanwhile.
+        let limited = fork.is_limited();
+        let gone = match if limited { fork.confine(pid) } else { Ok(()) } {
             Ok(()) => {
                 control::let_go(&fork.announce).map_err(|errno| LaunchError::Fork(ForkError::NotWaiting(errno.into())))
             }
@@ -173,9 +176,18 @@ impl Server {
             }
             return self.fork_failed(index, error);
         }
-        let Fork { worker, story, group, missed, announce, .. } = self.forks.swap_remove(index);
+        let mut fork = self.forks.swap_remove(index);
+        let (worker, missed) = (fork.worker, std::mem::take(&mut fork.missed));
+        let group = fork.group.as_ref().map(|group| group.path.clone());
+        self.started(worker, pid, None, group, missed)?;
+        if !limited {
+            self.outbox.flush(&self.link)?;
+            // Without it the worker's processes are found by their process group and mark.
+            let _ = fork.confine(pid);
+        }
+        let Fork { story, announce, .. } = fork;
         self.channels.push(worker, Stage::Worker, story, announce);
-        self.started(worker, pid, None, group.map(|group| group.path), missed)
+        Ok(())
     }
 
     /// What was forked, if anything, ends at the end of its channel: it was not told to go on.

@@ -97,12 +97,15 @@ pub(crate) fn inspect(root: &[u8], settings: AppOptions, rules: &Rules) -> Answe
         Err(error) => return failed(error.to_string(), error.remedy()),
     };
     let user = who.identity.as_ref().map(|identity| identity.name.clone());
+    let setup = setup::known_before(root, &settings, who.identity.clone());
     match plan(root, settings, who) {
         Ok(plan) => Answer::Plan(Box::new(plan)),
         Err(error) => {
             let closed = user.as_deref().and_then(|user| error.folder()?.closed_to(user));
             let (problem, remedy) = closed.unwrap_or_else(|| (error.to_string(), error.remedy()));
-            failed(problem, remedy)
+            let mut report = reports::inspect(root, problem, remedy);
+            report.setup = Some(Box::new(setup));
+            Answer::Failed(report)
         }
     }
 }

@@ -3,11 +3,13 @@
 use crate::environment;
 use crate::secrets;
 use crate::users;
-use hatchery_protocol::link::{LaunchPlan, Listen, Place, Program};
+use hatchery_protocol::client::SessionProtocol;
+use hatchery_protocol::link::{Identity, LaunchPlan, Limits, Listen, Place, Program, ReadyBy};
 use hatchery_protocol::mark;
 use hatchery_protocol::options::{AppOptions, LIMITS};
 use hatchery_protocol::report::Setup;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The most bytes of environment that are shown. A plan has to fit into a packet, and people have to read it.
 const MOST: usize = 16 * 1024;
@@ -24,6 +26,29 @@ pub(crate) fn of(plan: &LaunchPlan, options: &AppOptions, inherited: &BTreeMap<V
         environment: environment(plan, inherited),
         limits: limits(options),
     }
+}
+
+/// The same of an app whose root could not be looked into to the end: what is known before anything of it was read.
+pub(crate) fn known_before(root: &[u8], options: &AppOptions, identity: Option<Identity>) -> Setup {
+    let plan = LaunchPlan {
+        root: root.to_vec(),
+        directory: root.to_vec(),
+        program: Program::Command(Vec::new()),
+        listen: Listen::Stdin,
+        ready: ReadyBy::Probe,
+        protocol: SessionProtocol::Http,
+        concurrency: 1,
+        environment: options.environment.clone().unwrap_or_default(),
+        env: options.env.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect(),
+        documents: None,
+        start_timeout: Duration::ZERO,
+        identity,
+        limits: Limits::default(),
+        dump_signal: 0,
+        seen: None,
+        setup: Setup::default(),
+    };
+    of(&plan, options, &environment::inherited(std::env::vars_os()))
 }
 
 fn text(bytes: &[u8]) -> String {

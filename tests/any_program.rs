@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::net::{Shutdown, TcpStream};
 use support::folders::{self, Folder};
 use support::front::Front;
 use support::{processes, runtimes, until_blocking};
@@ -231,5 +233,46 @@ fn a_program_that_ends_since_its_own_port_is_taken_is_told_to_take_the_given_one
     let said = report(&front);
     says(&said, &["taken", "Address already in use"], "PORT");
     assert_eq!(said["exit"]["status"], 1, "{said}");
+    assert!(front.end().success());
+}
+
+/// Refuses what it is asked for before it has read it, and reads no more.
+const HASTY: &str = "
+import socket
+listener = socket.socket(fileno=3)
+while True:
+    connection, _ = listener.accept()
+    head = b''
+    while b'\\r\\n\\r\\n' not in head:
+        some = connection.recv(64)
+        if not some:
+            break
+        head += some
+    else:
+        connection.sendall(b'HTTP/1.1 413 Too much\\r\\nConnection: close\\r\\nContent-Length: 8\\r\\n\\r\\ntoo much')
+    connection.close()
+";
+
+#[test]
+fn an_answer_that_comes_before_its_request_is_read_is_passed_on() {
+    let Some(python) = runtimes::plain_python("answers that come early") else { return };
+    let app = folders::empty();
+    app.program("server", &format!("#!{}{HASTY}", python.display()));
+    manifest(&app, "command = \"./server\"\n");
+    let front = Front::of(app.root(), &[]);
+    let request =
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n{}", "y".repeat(3_000_000));
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(front.address()).expect("a connection");
+        let mut sending = client.try_clone().expect("a descriptor");
+        let request = request.clone();
+        // Whether all of it is taken is not the question.
+        let sender = std::thread::spawn(move || sending.write_all(request.as_bytes()));
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 413", "{}", front.log());
+        drop(client.shutdown(Shutdown::Both));
+        drop(sender.join());
+    }
     assert!(front.end().success());
 }

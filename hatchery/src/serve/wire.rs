@@ -43,6 +43,8 @@ pub(crate) struct Wire {
     /// To be written before anything else.
     pending: BytesMut,
     fastcgi: Option<Box<Fastcgi>>,
+    /// It reads no more; what it has to say of that may still be read.
+    deaf: bool,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl Wire {
             }
         };
         let head = head.map(|head| Swap { head, matched: 0 });
-        Self { session, sent: false, received: false, head, pending: BytesMut::new(), fastcgi }
+        Self { session, sent: false, received: false, head, pending: BytesMut::new(), fastcgi, deaf: false }
     }
 
     pub(crate) fn into_session(self) -> Session {
@@ -97,7 +99,7 @@ impl Wire {
 
     /// Nothing but another request can follow.
     pub(crate) fn is_clean(&self) -> bool {
-        self.fastcgi.as_ref().is_none_or(|fastcgi| fastcgi.answer.is_clean())
+        !self.deaf && self.fastcgi.as_ref().is_none_or(|fastcgi| fastcgi.answer.is_clean())
     }
 
     /// Waits until the worker is done with the request, and passes over what it still writes.
@@ -155,11 +157,11 @@ impl Wire {
             all[0] = IoSlice::new(&self.pending);
             let further = slices.len().min(SLICES - 1);
             all[1..=further].copy_from_slice(&slices[..further]);
-            let written = ready!(Pin::new(&mut self.session).poll_write_vectored(context, &all[..=further]))?;
+            let written = ready!(poll_put(&mut self.session, &mut self.deaf, context, &all[..=further]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.sent = true;
+            self.sent |= !self.deaf;
             let ours = written.min(self.pending.len());
             self.pending.advance(ours);
             if written > ours {
@@ -169,8 +171,8 @@ impl Wire {
         if slices.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let written = ready!(Pin::new(&mut self.session).poll_write_vectored(context, slices))?;
-        self.sent |= written > 0;
+        let written = ready!(poll_put(&mut self.session, &mut self.deaf, context, slices))?;
+        self.sent |= written > 0 && !self.deaf;
         Poll::Ready(Ok(written))
     }
 
@@ -207,6 +209,24 @@ impl Wire {
         }
         Poll::Ready(Ok(written))
     }
+}
+
+/// Writes as long as somebody reads. A worker may answer before it has read the request, and close: that nobody reads any
+/// more is no failure then, and whether it was an answer, reading tells.
+fn poll_put(
+    session: &mut Session,
+    deaf: &mut bool,
+    context: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    if !*deaf {
+        match ready!(Pin::new(session).poll_write_vectored(context, slices)) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+            written => return Poll::Ready(written),
+        }
+        *deaf = true;
+    }
+    Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
 }
 
 impl AsyncRead for Wire {

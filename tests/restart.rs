@@ -141,7 +141,9 @@ fn generation(front: &Front) -> u64 {
 /// that started meanwhile may have read the new version too.
 fn serves_alone(front: &Front, seen: &Seen, before: u64, version: u64) {
     until_blocking("the new version serves alone", || {
-        let alone = front.status()["apps"][0]["restart"].is_null() && generation(front) > before;
+        // Of one moment: between two looks a restart could begin, and be half over.
+        let app = &front.status()["apps"][0];
+        let alone = app["restart"].is_null() && app["generation"].as_u64().expect("a generation") > before;
         (alone && seen.highest.load(Ordering::SeqCst) == version).then_some(())
     });
 }

@@ -108,9 +108,10 @@ impl Pool {
         }
     }
 
-    /// A worker that waits for its preloader has no process yet, and never will.
+    /// A worker that has no process, and never will.
     pub(crate) fn call_off(&mut self, id: WorkerId) {
         self.unwatch(id);
+        self.timers.clear(Timer::Worker(id));
         if let Some(worker) = self.roster.dismiss(id) {
             self.roll_start_lost(worker.app, id);
             self.touch(worker.app);
@@ -226,7 +227,7 @@ impl Pool {
     /// A fork came to nothing, and that says nothing about the app: another worker takes that one's place.
     pub(crate) fn fork_failed(&mut self, id: WorkerId, now: Time) {
         let Some(worker) = self.roster.get(id) else { return };
-        let Some(preloader) = worker.from else { return self.exited(id, Exit::Status(0), now) };
+        let Some(preloader) = worker.from else { return self.call_off(id) };
         let (app, generation) = (worker.app, worker.generation);
         if self.preloaders.get(preloader).is_some_and(Preloader::is_of_use) {
             self.kill_preloader(preloader, DropReason::Useless);
@@ -234,7 +235,8 @@ impl Pool {
         self.note_lost(app, generation, preloader);
         match self.roster.get(id).map(|worker| worker.phase) {
             Some(roster::Phase::Starting) => self.start_instead(id, now),
-            _ => self.exited(id, Exit::Status(0), now),
+            // It was to leave already.
+            _ => self.call_off(id),
         }
     }
 

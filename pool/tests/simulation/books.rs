@@ -90,6 +90,10 @@ pub(crate) struct Books {
     waiting: BTreeMap<WorkerId, AppId>,
     /// In this step those may get one.
     may_be_forked: bool,
+    /// The app whose worker was not forked in this step: another takes its place.
+    lost_fork: Option<AppId>,
+    /// Workers at the end of the last step, with those that wait for a preloader.
+    all: usize,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) open: BTreeMap<Request, Open>,
     /// With when their session began.
@@ -133,6 +137,8 @@ impl Books {
             preloaders: BTreeMap::new(),
             waiting: BTreeMap::new(),
             may_be_forked: false,
+            lost_fork: None,
+            all: 0,
             connections: BTreeMap::new(),
             open: BTreeMap::new(),
             reconnects: BTreeMap::new(),

@@ -273,7 +273,9 @@ impl Books {
             |only: Option<AppId>| self.waiting.values().filter(|of| only.is_none_or(|app| **of == app)).count();
         let of_app = || self.workers.iter().filter(|(_, worker)| worker.app == app);
         let full = self.workers.len() + waiting(None) >= max
-            || limit.is_some_and(|limit| of_app().count() + waiting(Some(app)) >= limit.get() as usize);
+            || limit.is_some_and(|limit| of_app().count() + waiting(Some(app)) >= limit.get() as usize)
+            // Somebody may have begun to wait for one in this very step.
+            || self.any_loading();
         ensure!(full, "{id} leaves first though there is room for another (invariant 11)");
         let mut others = of_app().filter(|(other, _)| **other != id);
         let alone = others.all(|(_, other)| other.phase == Phase::Serving);

@@ -35,6 +35,7 @@ enum Phase {
 impl Books {
     pub(super) fn told_of_preloaders(&mut self, event: &Event, now: Time) {
         let stop = now + self.settings.defaults.stop_timeout;
+        self.lost_fork = None;
         self.may_be_forked = match event {
             Event::Preloaded { .. } | Event::ForkFailed { .. } => true,
             Event::SpawnFailed { worker, .. } | Event::Exited { worker, .. } => self.preloaders.contains_key(worker),
@@ -62,7 +63,7 @@ impl Books {
                 }
             }
             Event::Exited { worker, .. } => _ = self.preloaders.remove(worker),
-            Event::ForkFailed { worker } => _ = self.workers.remove(worker),
+            Event::ForkFailed { worker } => self.lost_fork = self.workers.remove(worker).map(|lost| lost.app),
             _ => {}
         }
     }
@@ -134,11 +135,19 @@ impl Books {
         self.preloaders.get(&id).is_some_and(|known| known.phase == Phase::Loading)
     }
 
+    pub(super) fn any_loading(&self) -> bool {
+        self.preloaders.values().any(|known| known.phase == Phase::Loading)
+    }
+
     pub(super) fn has_loaded(&self, app: AppId) -> bool {
         self.preloaders.values().any(|known| known.app == app)
     }
 
     pub(super) fn takes_waiting_place(&mut self, app: AppId) -> bool {
+        if self.lost_fork == Some(app) {
+            self.lost_fork = None;
+            return true;
+        }
         let waiting = self.waiting.iter().find(|(_, of)| **of == app).map(|(&id, _)| id);
         waiting.filter(|_| self.may_be_forked).is_some_and(|id| self.waiting.remove(&id).is_some())
     }
@@ -152,9 +161,11 @@ impl Books {
             ensure!(known, "{} waits for {preloader}, which is not there (invariant 23)", worker.id);
         }
         let most = (self.settings.max.get() + self.settings.surge) as usize;
-        let more = waiting.len() > self.waiting.len();
         let all = self.workers.len() + waiting.len();
+        // One may take the place of another, whose fork was lost, though the limit is a lower one by now.
+        let more = !waiting.is_empty() && all > self.all;
         ensure!(!more || all <= most, "{all} workers, of which some wait for a preloader (invariant 1)");
+        self.all = all;
         self.waiting = waiting.iter().map(|(app, worker, _)| (worker.id, *app)).collect();
         Ok(waiting.len() as u32)
     }

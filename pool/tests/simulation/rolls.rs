@@ -296,7 +296,10 @@ impl Books {
             let live = live.filter(|worker| of.is_none_or(|app| worker.app == app) && !worker.was_told_to_leave());
             let beside = |worker: &&super::Worker| {
                 let serves = self.workers.values().any(|other| other.app == worker.app && other.is_serving());
-                serves && worker.is_starting() && self.is_first(worker.app, worker.generation)
+                // One for which another has made room is in that one's place.
+                let roll = self.deploys.get(&worker.app).and_then(|deploy| deploy.roll.as_ref());
+                let placed = roll.is_some_and(|roll| roll.gave_up);
+                serves && !placed && worker.is_starting() && self.is_first(worker.app, worker.generation)
             };
             // Who waits for a preloader has a place.
             let waiting = self.waiting.values().filter(|&&waits| of.is_none_or(|app| waits == app));

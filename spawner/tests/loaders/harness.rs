@@ -380,6 +380,10 @@ fn place(descriptors: [Option<RawFd>; 3]) -> std::io::Result<()> {
     if unsafe { libc::close_range(6, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) } < 0 {
         return Err(std::io::Error::last_os_error());
     }
+    for signal in 1..32 {
+        // SAFETY: plain system call; the spawner does so too, whatever whoever started it ignores. KILL and STOP refuse.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     // SAFETY: plain system call; a group of its own is what a worker has.
     if unsafe { libc::setsid() } < 0 {
         return Err(std::io::Error::last_os_error());

@@ -99,6 +99,12 @@ pub(crate) fn verdict(pool: &Pool) -> Option<Move> {
     evictable.map(|(worker, why)| Move::Leave(worker, why))
 }
 
+/// Whether an app has all the room that there is for it.
+fn fills_its_room(pool: &Pool, id: AppId) -> bool {
+    let (own, all) = (pool.roster.crew(id).count(), pool.roster.count());
+    own >= pool.apps.get(&id).map_or(0, App::limit) || own == all && all >= pool.settings.max.get()
+}
+
 /// The app's next worker decides what becomes of its restart.
 fn is_fresh(pool: &Pool, id: AppId) -> bool {
     let roll = pool.apps.get(&id).and_then(|app| app.roll.as_ref());
@@ -112,9 +118,10 @@ pub(crate) fn next(pool: &Pool, surge: u32) -> Option<Move> {
     if let Some((id, _)) = known.clone().find(|(id, _)| room::fits(pool, *id, surge)) {
         return Some(Move::Roll(id));
     }
-    // One old worker, once: whoever else takes its place, the others serve on.
+    // One old worker, once: whoever else takes its place, the others serve on. But a place that went with a limit which
+    // was lowered since comes back from nobody else.
     known.find_map(|(id, app)| {
-        let roll = app.roll.as_ref().filter(|roll| roll.given_up == 0)?;
+        let roll = app.roll.as_ref().filter(|roll| roll.given_up == 0 || fills_its_room(pool, id))?;
         let settled = pool.settings.surge == 0 && recycling::is_settled(pool, id);
         let worker = pool.who_makes_room(id, roll.generation).filter(|_| settled)?;
         Some(Move::GiveUp(id, worker))

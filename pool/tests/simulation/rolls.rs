@@ -277,13 +277,17 @@ impl Books {
         if why == StopReason::Surplus {
             return self.is_surplus(id, app);
         }
+        let limit = self.limit_of(&self.apps[&app]).unwrap_or(u32::MAX) as usize;
+        let of_app = self.workers.values().filter(|worker| worker.app == app).count();
+        let alone = of_app == self.workers.len() && of_app >= self.settings.max.get() as usize;
         let deploy = self.deploy(app);
         if why != StopReason::OldGeneration || generation < deploy.present {
             return Ok(());
         }
         let roll = deploy.roll.as_mut().filter(|roll| roll.beside && !roll.serving);
         let Some(roll) = roll else { return Err(format!("{id} leaves as old, and is not (invariant 19)")) };
-        let first = surge == 0 && !roll.gave_up;
+        // The place of the first may be gone with a limit that was lowered since.
+        let first = surge == 0 && (!roll.gave_up || alone || of_app >= limit);
         ensure!(first, "{id} leaves before the new generation serves (invariant 19)");
         roll.gave_up = true;
         Ok(())

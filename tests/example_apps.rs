@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::folders::{self, Folder};
-use support::front::Front;
+use support::front::{Front, greets};
 use support::{HATCHERY, has, runtimes};
 
 fn apps() -> PathBuf {
@@ -48,19 +48,6 @@ fn every_folder_is_taken_for_what_the_readme_says() {
 /// A copy, which an app may write into and which belongs to whom it runs as.
 fn example(name: &str) -> Folder {
     folders::copy_of(&apps().join(name))
-}
-
-fn greets(app: &Folder, greeting: &str) {
-    let front = Front::of(app.root(), &["--max", "1"]);
-    let mut browser = front.browser();
-    for path in ["/", "/a?b=c"] {
-        let answer = browser.get(path).ok();
-        assert!(answer.starts_with(&format!("Hello from {greeting}, process ")), "{answer}");
-        assert!(answer.trim_end().ends_with(&format!(", at {path}")), "{answer}");
-    }
-    assert_eq!(browser.head("/").status, 200);
-    assert_eq!(front.status()["count"], 1);
-    assert!(front.end().success());
 }
 
 /// The same once its package is installed.

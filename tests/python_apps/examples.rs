@@ -2,26 +2,12 @@
 
 use super::{ASYNCHRONOUS, SYNCHRONOUS};
 use crate::support::folders::{self, Folder};
-use crate::support::front::Front;
+use crate::support::front::greets;
 use crate::support::runtimes;
 use std::path::Path;
 
 fn example(name: &str) -> Folder {
     folders::copy_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/apps").join(name))
-}
-
-fn greets(app: &Folder, greeting: &str) {
-    let front = Front::of(app.root(), &["--max", "1"]);
-    let mut browser = front.browser();
-    for path in ["/", "/a?b=c"] {
-        let answer = browser.get(path).ok();
-        assert!(answer.starts_with(&format!("Hello from {greeting}, process ")), "{answer}");
-        assert!(answer.trim_end().ends_with(&format!(", at {path}")), "{answer}");
-    }
-    assert_eq!(browser.head("/").status, 200);
-    assert_eq!(front.status()["count"], 1);
-    assert!(!front.log().contains("Traceback"), "{}", front.log());
-    assert!(front.end().success());
 }
 
 /// The same in a virtual environment.

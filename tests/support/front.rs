@@ -177,6 +177,21 @@ impl Drop for Front {
     }
 }
 
+/// An example of a kind of application serves, says who it is, and ends in peace.
+pub fn greets(app: &super::folders::Folder, greeting: &str) {
+    let front = Front::of(app.root(), &["--max", "1"]);
+    let mut browser = front.browser();
+    for path in ["/", "/a?b=c"] {
+        let answer = browser.get(path).ok();
+        assert!(answer.starts_with(&format!("Hello from {greeting}, process ")), "{answer}");
+        assert!(answer.trim_end().ends_with(&format!(", at {path}")), "{answer}");
+    }
+    assert_eq!(browser.head("/").status, 200);
+    assert_eq!(front.status()["count"], 1);
+    assert!(!front.log().contains("Traceback"), "{}", front.log());
+    assert!(front.end().success());
+}
+
 /// A server of another user's.
 pub fn as_user(mut command: Command, uid: u32) -> Command {
     command.uid(uid).gid(uid).env_remove("XDG_RUNTIME_DIR");

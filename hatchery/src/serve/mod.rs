@@ -12,6 +12,7 @@
 //! | [`pages`] | what is answered when no application does |
 //! | [`reload`] | what is said is read again |
 //! | [`rights`] | as whom all this runs |
+//! | [`service`], [`init`] | what a service manager is told; being process 1 |
 //! | [`pool`] | the pool's channel, and a new pool when the old one is gone |
 
 mod accept;
@@ -24,6 +25,7 @@ mod files;
 mod forward;
 mod headers;
 mod inherit;
+mod init;
 mod interim;
 mod limits;
 pub(crate) mod listen;
@@ -36,6 +38,7 @@ mod pool;
 mod reload;
 mod rights;
 pub(crate) mod router;
+mod service;
 mod switch;
 mod telling;
 mod upload;
@@ -47,13 +50,16 @@ use accept::Accepting;
 use forward::Front;
 use hatchery_pool_client::PoolServer;
 use inherit::Inherited;
+use init::Init;
 use limits::OpenFiles;
 use listen::{Bound, Listener};
 use plan::{Plan, Unplanned};
 use pool::{Pool, Revival};
 use reload::{Holding, Routes, Told};
 use rights::Rights;
+use service::Service;
 use std::io::{IsTerminal, Write};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +76,10 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
     let inherited = match Inherited::take() {
         Ok(inherited) => inherited,
         Err(problem) => return complain(problem),
+    };
+    let (init, service) = match (Init::begin(), Service::of_environment()) {
+        (Ok(init), Ok(service)) => (init, service),
+        (Err(problem), _) | (_, Err(problem)) => return complain(problem),
     };
     let told = Told { unsaid: inherited.unsaid(&options) };
     let plan = match told.plan(options, admin) {
@@ -106,7 +116,7 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(format_args!("no threads could be started: {error}")),
     };
-    let status = runtime.block_on(serve(plan, told, bound, server, rights, files));
+    let status = runtime.block_on(serve(plan, told, bound, server, rights, files, (init, service)));
     // Whatever still runs was told to end, and had its time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     status
@@ -131,13 +141,17 @@ async fn serve(
     server: PoolServer,
     rights: Rights,
     files: OpenFiles,
+    (init, service): (Init, Service),
 ) -> ExitCode {
-    let (mut signals, mut hangups) = match (Signals::new(), Hangups::new()) {
+    let (mut signals, mut hangups) = match (Signals::new(&init), Hangups::new()) {
         (Ok(signals), Ok(hangups)) => (signals, hangups),
         (Err(error), _) | (_, Err(error)) => return complain(format_args!("signals can't be received: {error}")),
     };
+    if let Err(error) = init.listen() {
+        return complain(format_args!("signals can't be received: {error}"));
+    }
     announce(&plan, &bound, &server, rights);
-    let holding = Holding::new(told, plan.places, plan.drain_timeout);
+    let holding = Holding::new(told, plan.places, plan.drain_timeout, plan.what);
     let cut = CancellationToken::new();
     let front = Arc::new(Front {
         routes: Routes::new(plan.router),
@@ -155,18 +169,27 @@ async fn serve(
     }
     let revival = match rights.no_further_pool() {
         Some(sentence) => Revival::Impossible(sentence),
-        None => Revival::By(|server: &mut PoolServer| files.as_given(|| server.restart().map_err(|e| e.to_string()))),
+        None => Revival::By(|server: &mut PoolServer| {
+            init.undisturbed(|| files.as_given(|| server.restart().map_err(|e| e.to_string())))
+        }),
     };
     let reloading = async {
         while hangups.next().await {
-            holding.reload(&front.routes, &front.pool).await;
+            service.reloading();
+            let holds = holding.reload(&front.routes, &front.pool).await;
+            service.reloaded(holds, &holding.what());
         }
     };
+    // In this task, so that it ends when this no longer goes on.
+    let mut besides = pin!(async { tokio::join!(service.keep_alive(&front.pool), init.reap()) });
+    service.ready(&holding.what());
     let lost = tokio::select! {
         _ = signals.next() => None,
         problem = front.pool.keep_alive(revival) => Some(problem),
         () = reloading => None,
+        _ = &mut besides => None,
     };
+    service.stopping(holding.drain_timeout().saturating_add(GRACE));
     // From here on nothing new comes in; the second signal ends at once.
     let drained = async {
         accepting.drain(holding.drain_timeout()).await;
@@ -175,6 +198,7 @@ async fn serve(
     tokio::select! {
         ended = drained => if let Err(error) = ended { tracing::warn!("{error}") },
         status = signals.next() => return ExitCode::from(status),
+        _ = &mut besides => {}
     }
     match lost {
         Some(problem) => complain(problem),
@@ -185,18 +209,28 @@ async fn serve(
 struct Signals {
     term: Signal,
     int: Signal,
+    /// A container may be stopped by it; elsewhere it ends this at once, as it does any program.
+    quit: Option<Signal>,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    fn new(init: &Init) -> std::io::Result<Self> {
+        let quit = init.is_first().then(|| signal(SignalKind::quit())).transpose()?;
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, quit })
     }
 
-    /// The next TERM or INT, as the exit status of who is ended by it.
+    /// The next that means the end, as the exit status of who is ended by it.
     async fn next(&mut self) -> u8 {
+        let quit = async {
+            match &mut self.quit {
+                Some(quit) => quit.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.term.recv() => 128 + 15,
             _ = self.int.recv() => 128 + 2,
+            _ = quit => 128 + 3,
         }
     }
 }

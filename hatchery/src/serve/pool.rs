@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::RwLock;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// A request waits this long for a pool that comes back.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 /// So many new pools within this time; more is a fault that starting again won't mend.
@@ -43,6 +43,17 @@ pub(crate) enum Revival<R> {
     Impossible(String),
 }
 
+/// What a question comes to that any pool answers at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pulse {
+    /// It was answered.
+    Beats,
+    /// There is no pool at this moment, or a new one is being started.
+    Away,
+    /// There is one, and it does not answer.
+    Missing,
+}
+
 impl Pool {
     pub(crate) fn new(server: PoolServer) -> Self {
         Self {
@@ -74,6 +85,33 @@ impl Pool {
                 return Err(GetError::PoolGone(gone));
             }
             sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks whether the pool lives, and waits for the answer until `deadline`.
+    pub(crate) async fn pulse(&self, deadline: Instant) -> Pulse {
+        let answered = async {
+            while let Ok((client, number)) = self.client(deadline).await {
+                match client.count().await {
+                    Err(CallError::PoolGone(_)) => self.give_up(number),
+                    _ => return Pulse::Beats,
+                }
+                sleep(PAUSE).await;
+            }
+            Pulse::Missing
+        };
+        match timeout_at(deadline, answered).await {
+            Ok(Pulse::Beats) => Pulse::Beats,
+            _ if self.is_away().await => Pulse::Away,
+            _ => Pulse::Missing,
+        }
+    }
+
+    async fn is_away(&self) -> bool {
+        match self.server.try_read().as_deref() {
+            Ok(Some(server)) => timeout(Duration::ZERO, server.gone()).await.is_ok(),
+            // It is being started, or was told to go.
+            Ok(None) | Err(_) => true,
         }
     }
 

@@ -84,32 +84,50 @@ pub(crate) struct Holding {
     told: Told,
     places: RefCell<Vec<Place>>,
     drain_timeout: RefCell<Duration>,
+    /// In words.
+    what: RefCell<String>,
 }
 
 impl Holding {
-    pub(crate) fn new(told: Told, places: Vec<Place>, drain_timeout: Duration) -> Self {
-        Self { told, places: RefCell::new(places), drain_timeout: RefCell::new(drain_timeout) }
+    pub(crate) fn new(told: Told, places: Vec<Place>, drain_timeout: Duration, what: String) -> Self {
+        let (places, drain_timeout) = (RefCell::new(places), RefCell::new(drain_timeout));
+        Self { told, places, drain_timeout, what: RefCell::new(what) }
+    }
+
+    /// What is served.
+    pub(crate) fn what(&self) -> String {
+        self.what.borrow().clone()
     }
 
     pub(crate) fn drain_timeout(&self) -> Duration {
         *self.drain_timeout.borrow()
     }
 
-    /// Reads all again. What has mistakes changes nothing.
-    pub(crate) async fn reload(&self, routes: &Routes, pool: &impl Reloads) {
+    /// Reads all again. What has mistakes changes nothing. Whether it holds now.
+    pub(crate) async fn reload(&self, routes: &Routes, pool: &impl Reloads) -> bool {
         let plan = match tokio::task::block_in_place(|| self.read()) {
             Ok(plan) => plan,
-            Err(problem) => return say(&problem),
+            Err(problem) => {
+                say(&problem);
+                return false;
+            }
         };
         let next = plan.as_ref().map(|plan| plan.config.clone());
         match pool.reload(next).await {
             Ok(()) => {}
-            Err(CallError::Refused(Refusal::Invalid(problem))) => return say(&problem),
-            Err(error) => return tracing::error!("the configuration stays as it was: {error}"),
+            Err(CallError::Refused(Refusal::Invalid(problem))) => {
+                say(&problem);
+                return false;
+            }
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {error}");
+                return false;
+            }
         }
         if let Some(plan) = plan {
             self.take_over(plan, routes);
         }
+        true
     }
 
     /// `None`: this process may not read it, but the pool may.
@@ -144,6 +162,7 @@ impl Holding {
         *self.drain_timeout.borrow_mut() = plan.drain_timeout;
         routes.replace(plan.router);
         tracing::info!("the configuration was read again; serving {}", plan.what);
+        *self.what.borrow_mut() = plan.what;
     }
 }
 

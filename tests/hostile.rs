@@ -31,6 +31,7 @@ impl Door {
         match door.receive().unwrap().0 {
             FromDoor::Opened { pid, .. } => Self { door, keeper: pid },
             FromDoor::Failed(why) => panic!("{why}"),
+            FromDoor::ShutDown => panic!("it was told to end"),
         }
     }
 
@@ -182,8 +183,13 @@ fn ids_that_are_not_a_clients_own_do_nothing() {
     let app = apps::worker();
     let root = std::os::unix::ffi::OsStrExt::as_bytes(app.root().as_os_str()).to_vec();
     let mut owner = pool.client();
-    let get =
-        |request| ToPool::Get { request, app_root: root.clone(), options: Box::<AppOptions>::default(), key: None };
+    let get = |request| ToPool::Get {
+        request,
+        app_root: root.clone(),
+        options: Box::<AppOptions>::default(),
+        key: None,
+        label: None,
+    };
     owner.send(&get(RequestId(1))).unwrap();
     let (granted, _socket) = owner.receive().unwrap();
     let ToClient::Session { session, .. } = granted else { panic!("{granted:?}") };
@@ -223,7 +229,7 @@ fn roots_that_are_not_absolute_and_normalised_are_refused() {
     for (number, root) in ["relative", "", "/a/../b", "/a//b", "/a/", "/a/.", "/a\0b"].into_iter().enumerate() {
         let request = RequestId(number as u64);
         let app_root = root.as_bytes().to_vec();
-        channel.send(&ToPool::Get { request, app_root, options: Box::default(), key: None }).unwrap();
+        channel.send(&ToPool::Get { request, app_root, options: Box::default(), key: None, label: None }).unwrap();
         match channel.receive().unwrap().0 {
             ToClient::Refused { refusal, .. } => assert_eq!(refusal.http_status(), 500, "{root:?}: {refusal}"),
             other => panic!("{root:?}: {other:?}"),

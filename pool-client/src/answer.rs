@@ -26,10 +26,19 @@ pub(crate) fn judge(reply: Reply<Parked>) -> Result<Granted<Parked>, GetError> {
         Reply::OutOfDescriptors => Err(GetError::OutOfDescriptors),
         Reply::Gone(gone) => Err(gone.into()),
         // The machine lets only these answers through to a `get`.
-        Reply::Done | Reply::Figure(_) | Reply::Status(_) => {
+        Reply::Done | Reply::Figure(_) | Reply::Status(_) | Reply::Operator(_) => {
             Err(GetError::PoolGone("it sent an answer to another question".into()))
         }
     }
+}
+
+/// A label's length in bytes; the pool keeps 200 characters.
+pub(crate) const LABEL: usize = 1000;
+
+/// No longer than it may be.
+pub(crate) fn label(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LABEL));
+    text
 }
 
 fn spawn_failed(report: &OwnedFd) -> GetError {
@@ -63,6 +72,10 @@ pub(crate) fn figure(reply: Reply<Parked>) -> Result<u64, CallError> {
 pub(crate) fn pid(reply: Reply<Parked>) -> Result<i32, CallError> {
     let figure = figure(reply)?;
     i32::try_from(figure).map_err(|_| CallError::Unreadable(format!("{figure} is no process id")))
+}
+
+pub(crate) fn operator(reply: Reply<Parked>) -> Result<OwnedFd, CallError> {
+    if let Reply::Operator(socket) = reply { Ok(socket) } else { refused(reply) }
 }
 
 pub(crate) fn status(reply: Reply<Parked>) -> Result<Status, CallError> {

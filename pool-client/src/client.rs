@@ -9,7 +9,7 @@ use crate::machine::{Connection, Gone, Granted, Name, Reply};
 use crate::owner::Local;
 use crate::session::Session;
 use crate::stream::Stream;
-use hatchery_protocol::client::{RequestId, RestartMode, ToPool};
+use hatchery_protocol::client::{RequestId, RestartMode, SessionId, ToPool};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::status::Status;
 use std::future::poll_fn;
@@ -55,7 +55,7 @@ impl Client {
     /// # Errors
     /// [`GetError`]; nothing was sent to the app then.
     pub async fn get(&self, root: impl AsRef<Path>) -> Result<Session, GetError> {
-        self.shared.get(root.as_ref(), AppOptions::default()).await
+        self.shared.get(root.as_ref(), AppOptions::default(), None).await
     }
 
     /// The same, with options for an app that the pool does not know yet.
@@ -63,7 +63,21 @@ impl Client {
     /// # Errors
     /// [`GetError`]; nothing was sent to the app then.
     pub async fn get_with(&self, root: impl AsRef<Path>, options: &AppOptions) -> Result<Session, GetError> {
-        self.shared.get(root.as_ref(), options.clone()).await
+        self.shared.get(root.as_ref(), options.clone(), None).await
+    }
+
+    /// The same, telling the operator from the beginning what the session is for, such as the request line, in up to
+    /// 200 characters: what [`Session::label`] says later.
+    ///
+    /// # Errors
+    /// [`GetError`]; nothing was sent to the app then.
+    pub async fn get_labelled(
+        &self,
+        root: impl AsRef<Path>,
+        options: &AppOptions,
+        label: impl Into<String>,
+    ) -> Result<Session, GetError> {
+        self.shared.get(root.as_ref(), options.clone(), Some(label.into())).await
     }
 
     /// Workers with at least one session.
@@ -199,16 +213,62 @@ impl Client {
     pub async fn reload(&self) -> Result<(), CallError> {
         answer::done(self.shared.call(|request| ToPool::Reload { request }).await?)
     }
+
+    /// Refuses new sessions of the app at `root` for this reason until it is [enabled](Client::enable); its workers
+    /// stay, and open sessions go on.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub async fn disable(&self, root: impl AsRef<Path>, why: impl Into<String>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        let why = why.into();
+        answer::done(self.shared.call(|request| ToPool::Disable { request, root, why }).await?)
+    }
+
+    /// Serves the app at `root` again, whoever disabled it, and whatever failed before.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub async fn enable(&self, root: impl AsRef<Path>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Enable { request, root }).await?)
+    }
+
+    /// Ends a session of any client's at once, as the pool's status names it.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: there is no such open session.
+    pub async fn end_session(&self, session: SessionId) -> Result<(), CallError> {
+        answer::done(self.shared.call(|request| ToPool::EndSession { request, session }).await?)
+    }
+
+    /// A connection that speaks the line protocol of the admin socket, with all rights: `status`, `json sessions`,
+    /// `events` and the rest, a line each. It needs no admin socket, and ends with the pool's core.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn operate(&self) -> Result<UnixStream, CallError> {
+        let socket = answer::operator(self.shared.call(|request| ToPool::Operate { request }).await?)?;
+        let socket = std::os::unix::net::UnixStream::from(socket);
+        let connected = socket.set_nonblocking(true).and_then(|()| UnixStream::from_std(socket));
+        connected.map_err(|error| CallError::Unreadable(error.to_string()))
+    }
 }
 
 impl Shared {
-    async fn get(self: &Arc<Self>, root: &Path, options: AppOptions) -> Result<Session, GetError> {
+    async fn get(
+        self: &Arc<Self>,
+        root: &Path,
+        options: AppOptions,
+        label: Option<String>,
+    ) -> Result<Session, GetError> {
         if !self.line.owner.is_here() {
             return Err(GetError::Forked);
         }
         let app_root = answer::normalised(root).map_err(GetError::Invalid)?;
         let options = Box::new(options);
-        let mut question = self.ask(|request| ToPool::Get { request, app_root, options, key: None })?;
+        let label = label.map(answer::label);
+        let mut question = self.ask(|request| ToPool::Get { request, app_root, options, key: None, label })?;
         let mut reconnected = None;
         let mut tries = TRIES;
         loop {

@@ -8,6 +8,7 @@
 //! 3. A connection is parked before the pool is told so, and taken out before it is used.
 //! 4. What belongs to an earlier channel is never named on a later one: the pool counts anew.
 
+use crate::answer;
 use hatchery_protocol::client::{
     Documents, Ended, How, LeaseId, RequestId, SessionId, SessionProtocol, ToClient, ToPool, Transport,
 };
@@ -20,9 +21,6 @@ use std::os::fd::OwnedFd;
 /// Channels that may be lost under one question before it is given up: a question that ends the core each time
 /// must not go on for ever.
 const LOSSES: u32 = 3;
-
-/// A label's length in bytes; the pool keeps 200 characters.
-const LABEL: usize = 1000;
 
 #[derive(Debug)]
 pub(crate) struct Machine<C> {
@@ -70,6 +68,8 @@ pub(crate) enum Reply<C> {
     Figure(u64),
     /// The memfd.
     Status(OwnedFd),
+    /// A connection of the operator's.
+    Operator(OwnedFd),
     /// It came, but this process had no room for its descriptors.
     OutOfDescriptors,
     Gone(Gone),
@@ -237,8 +237,7 @@ impl<C> Machine<C> {
     /// Tells the operator what the session is doing, if the pool keeps up.
     pub(crate) fn label(&mut self, name: Name, text: &str) {
         if self.is_open(name) && self.outbox.is_empty() {
-            let end = (0..=LABEL.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-            self.say(&ToPool::Label { session: name.session, text: text[..end].into() });
+            self.say(&ToPool::Label { session: name.session, text: answer::label(text.to_owned()) });
         }
     }
 
@@ -313,6 +312,10 @@ impl<C> Machine<C> {
             ToClient::Status { request } => {
                 let reply = fd.map_or(Reply::OutOfDescriptors, Reply::Status);
                 self.answer(request, |message| matches!(message, ToPool::Status { .. }), reply)
+            }
+            ToClient::Operator { request } => {
+                let reply = fd.map_or(Reply::OutOfDescriptors, Reply::Operator);
+                self.answer(request, |message| matches!(message, ToPool::Operate { .. }), reply)
             }
             ToClient::Ended { session, lease, why } => {
                 self.discarded.extend(self.parked.remove(&lease));
@@ -439,6 +442,9 @@ fn wants_done(message: &ToPool) -> bool {
             | ToPool::Remove { .. }
             | ToPool::Stop { .. }
             | ToPool::Start { .. }
+            | ToPool::Disable { .. }
+            | ToPool::Enable { .. }
+            | ToPool::EndSession { .. }
             | ToPool::Retire { .. }
             | ToPool::Reload { .. }
     )

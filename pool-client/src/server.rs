@@ -23,6 +23,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
 
 /// How long a pool has to open.
 const OPENING: Duration = Duration::from_secs(10);
@@ -58,6 +59,8 @@ struct Keeper {
     pidfd: Option<OwnedFd>,
     admin: Option<PathBuf>,
     pool_user: Option<(u32, u32)>,
+    /// On which it says what is unasked; `None`: it was given none.
+    words: Option<OwnedFd>,
 }
 
 impl PoolServer {
@@ -163,6 +166,35 @@ impl PoolServer {
         keeper.end(grace)
     }
 
+    /// Waits until the operator wants all of this to end (`hatchery shutdown`): the front end is to finish what it
+    /// serves, and then to [shut the pool down](PoolServer::shutdown). The pool does not wait for long: after a few
+    /// seconds it serves open sessions to their end, and refuses new ones. Told once, to one of the processes that
+    /// share the door; pending for ever if the pool just ends.
+    ///
+    /// In a runtime that has I/O enabled.
+    pub async fn told_to_end(&self) {
+        if let Some(Ok(words)) = self.keeper.heard() {
+            let mut packet = vec![0; MAX_PACKET];
+            // An error here is the runtime's end.
+            while words.readable().await.is_ok() {
+                let heard = words.try_io(Interest::READABLE, || {
+                    packet::receive(&*words, &mut packet, RecvFlags::DONTWAIT).map_err(io::Error::from)
+                });
+                match heard {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Ok(received) if received.len > 0 => {
+                        let said = codec::decode::<FromDoor>(&packet[..received.len], received.descriptors);
+                        if matches!(said, Ok((FromDoor::ShutDown, _))) {
+                            return;
+                        }
+                    }
+                    _ => break,
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Waits until the pool is gone: until its keeper has ended.
     ///
     /// In a runtime that has I/O enabled.
@@ -185,7 +217,7 @@ impl Keeper {
         if wait_for(door, PollFlags::empty(), Some(Duration::ZERO)) != Ok(false) {
             pidfd = None;
         }
-        Self { pid, pidfd, admin: None, pool_user: None }
+        Self { pid, pidfd, admin: None, pool_user: None, words: None }
     }
 
     fn is_gone(&self) -> bool {
@@ -201,6 +233,12 @@ impl Keeper {
     fn watched(&self) -> Option<io::Result<Local<tokio::net::UnixStream>>> {
         let pidfd = self.pidfd.as_ref()?.try_clone();
         Some(pidfd.and_then(|pidfd| tokio::net::UnixStream::from_std(UnixStream::from(pidfd))).map(Local::new))
+    }
+
+    /// Its words for a runtime.
+    fn heard(&self) -> Option<io::Result<Local<tokio::net::UnixStream>>> {
+        let words = self.words.as_ref()?.try_clone();
+        Some(words.and_then(|words| tokio::net::UnixStream::from_std(UnixStream::from(words))).map(Local::new))
     }
 
     fn end(&self, grace: Duration) -> Result<(), ShutdownError> {
@@ -243,11 +281,12 @@ fn open(builder: &Builder) -> Result<(Door, Keeper), StartError> {
     let answer = ask(&ours, &config);
     let status = reap(&mut child, matches!(answer, Ok(_) | Err(NoAnswer::Closed)));
     match answer {
-        Ok(FromDoor::Opened { pid, admin, pool_user, .. }) => {
-            let keeper = Keeper { admin, pool_user, ..Keeper::new(&ours, pid) };
+        Ok((FromDoor::Opened { pid, admin, pool_user, .. }, words)) => {
+            let keeper = Keeper { admin, pool_user, words, ..Keeper::new(&ours, pid) };
             Ok((Door { socket: ours }, keeper))
         }
-        Ok(FromDoor::Failed(why)) => Err(StartError::Failed(why)),
+        Ok((FromDoor::Failed(why), _)) => Err(StartError::Failed(why)),
+        Ok((FromDoor::ShutDown, _)) => Err(StartError::Failed("it was told to end before it had begun".to_owned())),
         Err(NoAnswer::Closed) => Err(StartError::Died { executable: path, status }),
         Err(NoAnswer::TimedOut) => Err(StartError::TimedOut { executable: path, after: OPENING }),
         Err(NoAnswer::Nonsense(source)) => Err(StartError::Protocol { executable: path, source }),
@@ -273,7 +312,8 @@ impl From<Errno> for NoAnswer {
     }
 }
 
-fn ask(door: &OwnedFd, config: &OwnedFd) -> Result<FromDoor, NoAnswer> {
+/// Its answer, and the socket that comes with it.
+fn ask(door: &OwnedFd, config: &OwnedFd) -> Result<(FromDoor, Option<OwnedFd>), NoAnswer> {
     let question = codec::encode(&ToDoor::Configure).map_err(NoAnswer::Nonsense)?;
     packet::send(door, &question, &[config.as_fd()], SendFlags::empty())?;
     if !wait_for(door, PollFlags::IN, Some(OPENING))? {
@@ -284,8 +324,13 @@ fn ask(door: &OwnedFd, config: &OwnedFd) -> Result<FromDoor, NoAnswer> {
     if received.len == 0 {
         return Err(NoAnswer::Closed);
     }
-    let answer = codec::decode(&packet[..received.len], received.descriptors).map_err(NoAnswer::Nonsense)?;
-    Ok(answer.0)
+    let (answer, mut words) =
+        codec::decode(&packet[..received.len], received.descriptors).map_err(NoAnswer::Nonsense)?;
+    let words = words.pop();
+    if let Some(words) = &words {
+        rustix::io::ioctl_fionbio(words, true)?;
+    }
+    Ok((answer, words))
 }
 
 /// The started process forks the keeper and ends at once. It is reaped here, so that the host never has a child

@@ -11,6 +11,7 @@ mod core;
 mod keeper;
 mod place;
 pub mod privileges;
+mod processor_time;
 
 use std::process::ExitCode;
 

@@ -61,7 +61,8 @@ impl Played {
         use std::os::unix::ffi::OsStrExt;
         self.asked += 1;
         let app_root = self.root.as_os_str().as_bytes().to_vec();
-        let get = ToPool::Get { request: RequestId(self.asked), app_root, options: Box::new(options), key: None };
+        let (request, options) = (RequestId(self.asked), Box::new(options));
+        let get = ToPool::Get { request, app_root, options, key: None, label: None };
         self.client.send(&get).expect("a core");
         loop {
             let (answer, mut descriptors) = self.client.receive().expect("an answer");

@@ -1,6 +1,7 @@
 //! One app: its limits, and what is known about its code.
 
 use crate::breaker::Breaker;
+use crate::counters::Counters;
 use crate::effect::{Disabling, Invalid, Refusal};
 use crate::ids::{Generation, ReportId, WorkerId};
 use crate::roll::Roll;
@@ -52,8 +53,7 @@ pub(crate) struct App {
     pub(crate) restore_from: Time,
     /// Workers in a row that died at once.
     pub(crate) short_lives: u32,
-    /// Sessions granted so far.
-    pub(crate) served: u64,
+    pub(crate) counters: Counters,
     /// How long its last successful start took.
     pub(crate) last_start: Duration,
 }
@@ -111,7 +111,7 @@ impl App {
             failed_replacements: 0,
             restore_from: Time::ZERO,
             short_lives: 0,
-            served: 0,
+            counters: Counters::default(),
             last_start: Duration::ZERO,
         }
     }

@@ -14,7 +14,7 @@ impl Pool {
     pub(crate) fn asked(&mut self, request: Request, root: Vec<u8>, wanted: Wanted, now: Time) {
         let app = match self.admit(request, root, wanted, now) {
             Ok(app) => app,
-            Err(refusal) => return self.refuse(request, refusal),
+            Err((app, refusal)) => return self.refuse(app, request, refusal),
         };
         self.touch(app);
         let waiter = self.queue.arrive(request, app, now);
@@ -25,29 +25,36 @@ impl Pool {
         }
         let limit = self.apps.get(&app).and_then(|known| self.queue_limit(&known.settings, self.queue.len(app)));
         match limit {
-            Some(full) => self.refuse(request, full),
+            Some(full) => self.refuse(Some(app), request, full),
             None => self.queue.insert(waiter),
         }
     }
 
     /// Whether a question may be asked at all; its app is known afterwards.
-    fn admit(&mut self, request: Request, root: Vec<u8>, wanted: Wanted, now: Time) -> Result<AppId, Refusal> {
+    /// Else why not, and of which app, if that is known.
+    fn admit(
+        &mut self,
+        request: Request,
+        root: Vec<u8>,
+        wanted: Wanted,
+        now: Time,
+    ) -> Result<AppId, (Option<AppId>, Refusal)> {
+        let known = self.app(&root);
         if self.phase != Phase::Running {
-            return Err(Refusal::ShuttingDown);
+            return Err((known, Refusal::ShuttingDown));
         }
         if self.queue.contains(request) {
-            return Err(Refusal::Invalid(Invalid::DuplicateRequest));
+            return Err((known, Refusal::Invalid(Invalid::DuplicateRequest)));
         }
-        let known = self.app(&root).and_then(|id| self.apps.get(&id));
         if self.settings.bounded
-            && let Some(beyond) = bounds::beyond(&self.given, known, &root, &wanted)
+            && let Some(beyond) = bounds::beyond(&self.given, known.and_then(|id| self.apps.get(&id)), &root, &wanted)
         {
-            return Err(Refusal::NotAllowed(beyond));
+            return Err((known, Refusal::NotAllowed(beyond)));
         }
-        let id = self.register(root, wanted)?;
+        let id = self.register(root, wanted).map_err(|refusal| (known, refusal))?;
         let app = self.apps.get_mut(&id).expect("it was just registered");
         if let Some(refusal) = app.closed(now) {
-            return Err(refusal);
+            return Err((Some(id), refusal));
         }
         app.breaker.admit(now);
         app.upkeep = Upkeep::Kept;
@@ -61,7 +68,7 @@ impl Pool {
             Phase::Ending { .. } | Phase::Ended => Some(Refusal::ShuttingDown),
         };
         match closed {
-            Some(refusal) => self.refuse(waiter.request, refusal),
+            Some(refusal) => self.refuse(Some(waiter.app), waiter.request, refusal),
             None => self.queue.insert(waiter),
         }
         self.touch(waiter.app);
@@ -119,6 +126,9 @@ impl Pool {
     /// closes what it gets.
     pub(crate) fn cancelled(&mut self, request: Request) {
         if let Some(waiter) = self.queue.remove(request) {
+            if let Some(app) = self.apps.get_mut(&waiter.app) {
+                app.counters.cancelled += 1;
+            }
             self.touch(waiter.app);
         }
     }
@@ -128,7 +138,7 @@ impl Pool {
         let Some(wait) = self.apps.get(&id).and_then(|app| app.settings.max_queue_wait) else { return };
         while let Some(&waiter) = self.queue.first(id).filter(|waiter| waiter.arrived + wait <= now) {
             self.queue.remove(waiter.request);
-            self.refuse(waiter.request, Refusal::TimedOut { waited: now.since(waiter.arrived) });
+            self.refuse(Some(id), waiter.request, Refusal::TimedOut { waited: now.since(waiter.arrived) });
         }
         self.touch(id);
     }

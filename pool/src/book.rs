@@ -4,6 +4,7 @@ use crate::ids::{AppId, ClientId, ConnectionId, SessionId, WorkerId};
 use crate::queue::Waiter;
 use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
@@ -17,6 +18,8 @@ pub(crate) struct Connection {
     pub(crate) since: Time,
     /// Whom it was made for, in case it can't be; `None` once it has carried a session.
     pub(crate) made_for: Option<Waiter>,
+    /// How long its session's client waited for it.
+    pub(crate) waited: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,8 @@ impl Book {
         let client = waiter.request.client;
         let made_for = Some(waiter);
         let app = waiter.app;
-        let connection = Connection { app, worker, client, session, state: Use::Open, since: began, made_for };
+        let (state, waited) = (Use::Open, Duration::ZERO);
+        let connection = Connection { app, worker, client, session, state, since: began, made_for, waited };
         self.connections.insert(id, connection);
         self.sessions.insert(session, id);
         self.clients.insert((client, id));
@@ -78,6 +82,12 @@ impl Book {
         self.sessions.insert(session, id);
         (connection.session, connection.state, connection.since) = (session, Use::Open, now);
         session
+    }
+
+    pub(crate) fn note_wait(&mut self, id: ConnectionId, waited: Duration) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.waited = waited;
+        }
     }
 
     pub(crate) fn park(&mut self, id: ConnectionId, now: Time) {

@@ -221,7 +221,7 @@ pub enum EndReason {
 }
 
 /// Why a worker leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopReason {
     /// Idle past `max_idle`.
     Idle,
@@ -248,6 +248,8 @@ pub enum StopReason {
     MaxRequests,
     MaxLifetime,
     MaxMemory,
+    /// The workers of its tenant use more memory than they may in common.
+    TenantMemory,
     RequestTimedOut,
     PingFailed,
     /// It is starting, and the breaker opened.
@@ -297,6 +299,10 @@ pub enum Gate {
     PoolFull,
     /// `max_per_app` workers of this app.
     AppFull,
+    /// As many workers of its tenant's apps as it may have, none of them evictable.
+    TenantFull,
+    /// The workers of its tenant use as much memory as they may in common.
+    TenantMemory,
     /// `max_starting` workers are starting.
     TooManyStarting,
     /// Its root is being looked into.
@@ -325,6 +331,38 @@ pub enum Notice {
     },
     Forgotten {
         app: AppId,
+    },
+    /// The operator registered an app, or said its settings anew.
+    Added {
+        app: AppId,
+    },
+    Removed {
+        app: AppId,
+    },
+    Stopped {
+        app: AppId,
+    },
+    Started {
+        app: AppId,
+    },
+    /// By the operator.
+    Disabled {
+        app: AppId,
+        why: String,
+    },
+    Enabled {
+        app: AppId,
+    },
+    TenantChanged {
+        app: AppId,
+        tenant: Option<String>,
+    },
+    /// The pool ended a session that its client had not.
+    SessionEnded {
+        app: AppId,
+        worker: WorkerId,
+        session: SessionId,
+        why: EndReason,
     },
     /// Later options of a `get` differ from those the app was registered with, and are ignored (said once).
     OptionsIgnored {

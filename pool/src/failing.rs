@@ -171,6 +171,7 @@ fn is_peaceful(why: StopReason) -> bool {
         | StopReason::StartUnneeded
         | StopReason::MaxRequests
         | StopReason::MaxLifetime
+        | StopReason::TenantMemory
         | StopReason::BreakerOpened
         | StopReason::OldGeneration
         | StopReason::Retired

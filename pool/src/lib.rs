@@ -38,6 +38,7 @@ mod agenda;
 mod app;
 mod book;
 mod breaker;
+mod counters;
 mod preloader;
 mod queue;
 mod roll;
@@ -61,6 +62,7 @@ mod workers;
 mod bounds;
 mod room;
 mod routing;
+mod tenant;
 
 // What others look at.
 mod check;
@@ -69,6 +71,7 @@ mod view;
 #[cfg(feature = "scenarios")]
 pub mod scenario;
 
+pub use counters::{BOUNDS, Counters, Histogram, RefusalKind, SessionEnd};
 pub use effect::{
     Answer, Beyond, Disabling, DropReason, Effect, EndReason, Failure, Gate, Invalid, NotPreloaded, Notice, Passing,
     Path, Refusal, Scope, StopReason, SwapStep,
@@ -76,9 +79,9 @@ pub use effect::{
 pub use event::{Close, ConnectFailure, Event, Exit, RestartMode};
 pub use ids::{AppId, ClientId, ConnectionId, Generation, ReportId, Request, SessionId, WorkerId};
 pub use pool::Pool;
-pub use settings::{AppSettings, Concurrency, LEASES_WITHOUT_LIMIT, Parking, Plan, Settings, Wanted};
+pub use settings::{AppSettings, Concurrency, LEASES_WITHOUT_LIMIT, Parking, Plan, Settings, TenantSettings, Wanted};
 pub use snapshot::{
-    AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, Snapshot, WorkerSnapshot,
-    WorkerState,
+    AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, Snapshot, TenantSnapshot,
+    WorkerSnapshot, WorkerState,
 };
 pub use time::Time;

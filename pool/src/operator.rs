@@ -105,16 +105,21 @@ impl Pool {
         let id = match self.app(&root) {
             Some(id) => {
                 let app = self.apps.get_mut(&id).expect("every root has its app");
+                let moved = (app.settings.tenant != settings.tenant).then(|| settings.tenant.clone());
                 (app.settings, app.wanted, app.origin) = (settings, Wanted::default(), Origin::Operator);
                 app.options_ignored = false;
                 if app.settings.prestart && app.upkeep == Upkeep::NotYet {
                     app.upkeep = Upkeep::Kept;
+                }
+                if let Some(tenant) = moved {
+                    self.notice(Notice::TenantChanged { app: id, tenant });
                 }
                 self.warn_of_min();
                 id
             }
             None => self.make_known(App::new(root, settings, Wanted::default(), Origin::Operator)),
         };
+        self.notice(Notice::Added { app: id });
         self.touch(id);
         self.done(request);
     }
@@ -128,7 +133,7 @@ impl Pool {
                 newest: app.newest,
                 roll: app.roll.take(),
                 update: app.update.take(),
-                served: app.served,
+                counters: std::mem::take(&mut app.counters),
                 unforked: app.unforked,
                 lost_forks: app.lost_forks,
                 ..App::new(
@@ -140,6 +145,7 @@ impl Pool {
             };
         }
         self.refuse_waiters(id, &Refusal::Invalid(Invalid::Removed));
+        self.notice(Notice::Removed { app: id });
         self.dissolve(id, StopReason::AppRemoved, now);
         self.done(request);
     }
@@ -150,6 +156,7 @@ impl Pool {
             app.stopped = true;
         }
         self.refuse_waiters(id, &Refusal::Stopped);
+        self.notice(Notice::Stopped { app: id });
         self.dissolve(id, StopReason::AppStopped, now);
         self.done(request);
     }
@@ -159,6 +166,7 @@ impl Pool {
         if let Some(app) = self.apps.get_mut(&id) {
             app.stopped = false;
         }
+        self.notice(Notice::Started { app: id });
         self.touch(id);
         self.done(request);
     }
@@ -168,6 +176,7 @@ impl Pool {
         if let Some(app) = self.apps.get_mut(&id) {
             app.disabled = Some(why.to_owned());
         }
+        self.notice(Notice::Disabled { app: id, why: why.to_owned() });
         let refusal = Refusal::Disabled { until: None, why: Disabling::Operator(why.to_owned()) };
         self.refuse_waiters(id, &refusal);
         self.end_fresh_roll(id, &refusal, now);
@@ -182,6 +191,7 @@ impl Pool {
                 self.notice(Notice::BreakerClosed { app: id });
             }
         }
+        self.notice(Notice::Enabled { app: id });
         self.touch(id);
         self.done(request);
     }

@@ -3,9 +3,10 @@
 use crate::agenda::Agenda;
 use crate::app::{App, Inspection, Upkeep};
 use crate::book::Book;
+use crate::counters::{Counters, RefusalKind};
 use crate::effect::{Answer, Beyond, Effect, Invalid, Notice, Refusal, SwapStep};
 use crate::event::Event;
-use crate::ids::{AppId, Request, WorkerId};
+use crate::ids::{AppId, ClientId, ConnectionId, Request, SessionId, WorkerId};
 use crate::preloader::Preloaders;
 use crate::queue::{Queue, Waiter};
 use crate::room::{self, Move};
@@ -44,6 +45,8 @@ pub struct Pool {
     pub(crate) configured: bool,
     /// Whether somebody was told that all the `min` leave no room.
     pub(crate) min_warned: bool,
+    /// Questions refused before their app was known.
+    pub(crate) refused: BTreeMap<RefusalKind, u64>,
     /// Apps something happened to in this step.
     touched: BTreeSet<AppId>,
     effects: Vec<Effect>,
@@ -81,6 +84,7 @@ impl Pool {
             remembered: Agenda::default(),
             configured: false,
             min_warned: false,
+            refused: BTreeMap::new(),
             touched: BTreeSet::new(),
             effects: Vec::new(),
         }
@@ -302,10 +306,40 @@ impl Pool {
     }
 
     pub(crate) fn notice(&mut self, notice: Notice) {
+        self.count_notice(&notice);
         self.effects.push(Effect::Notice(notice));
     }
 
-    pub(crate) fn refuse(&mut self, request: Request, refusal: Refusal) {
+    /// What is noticed is what is counted.
+    fn count_notice(&mut self, notice: &Notice) {
+        let app = match notice {
+            Notice::WorkerReady { worker, .. } | Notice::WorkerGone { worker, .. } => self.app_of(*worker),
+            Notice::SpawnFailed { app, .. }
+            | Notice::BreakerOpened { app, .. }
+            | Notice::Restarted { app, .. }
+            | Notice::RestartFailed { app, .. } => Some(*app),
+            _ => None,
+        };
+        let Some(app) = app.and_then(|app| self.apps.get_mut(&app)) else { return };
+        let counters = &mut app.counters;
+        match notice {
+            Notice::WorkerReady { after, .. } => counters.spawn.observe(*after),
+            Notice::WorkerGone { why, .. } => *counters.exits.entry(*why).or_default() += 1,
+            Notice::SpawnFailed { .. } => counters.spawn_failures += 1,
+            Notice::BreakerOpened { .. } => counters.breaker_opened += 1,
+            Notice::Restarted { .. } => counters.restarts_done += 1,
+            Notice::RestartFailed { .. } => counters.restarts_failed += 1,
+            _ => {}
+        }
+    }
+
+    /// `app`: whose waiter it is, where that is known.
+    pub(crate) fn refuse(&mut self, app: Option<AppId>, request: Request, refusal: Refusal) {
+        let refused = match app.and_then(|app| self.apps.get_mut(&app)) {
+            Some(app) => &mut app.counters.refused,
+            None => &mut self.refused,
+        };
+        *refused.entry(RefusalKind::of(&refusal)).or_default() += 1;
         self.effects.push(Effect::Refuse { request, refusal });
     }
 
@@ -313,7 +347,7 @@ impl Pool {
     pub(crate) fn refuse_waiters(&mut self, app: AppId, refusal: &Refusal) {
         while let Some(&Waiter { request, .. }) = self.queue.first(app) {
             self.queue.remove(request);
-            self.refuse(request, refusal.clone());
+            self.refuse(Some(app), request, refusal.clone());
         }
         self.touch(app);
     }
@@ -358,10 +392,28 @@ impl Pool {
         self.apps.get(&app).map(|app| app.root.as_slice())
     }
 
+    /// What was counted of an app.
+    #[must_use]
+    pub fn counters(&self, app: AppId) -> Option<&Counters> {
+        self.apps.get(&app).map(|app| &app.counters)
+    }
+
+    /// Questions refused before their app was known.
+    #[must_use]
+    pub fn refused(&self) -> &BTreeMap<RefusalKind, u64> {
+        &self.refused
+    }
+
     /// The app at a root.
     #[must_use]
     pub fn app(&self, root: &[u8]) -> Option<AppId> {
         self.roots.get(root).copied()
+    }
+
+    /// The connection that carries a session, or carried it last, and whose it is.
+    #[must_use]
+    pub fn connection(&self, session: SessionId) -> Option<(ConnectionId, ClientId)> {
+        self.book.of_session(session).map(|(id, connection)| (id, connection.client))
     }
 
     #[must_use]

@@ -75,6 +75,7 @@ impl Pool {
             .insert(preloader, Preloader { app, generation, phase, why: None, started: now, used: now, forks: 0 });
         let timeout = self.apps.get(&app).map_or(Duration::ZERO, |app| app.settings.start_timeout);
         self.timers.set(Timer::Preloader(preloader), now + timeout);
+        self.count_spawn(app);
         self.effect(Effect::Preload { app, preloader, generation });
         preloader
     }
@@ -88,7 +89,14 @@ impl Pool {
         if let Some(preloader) = from {
             self.use_preloader(preloader, now);
         }
+        self.count_spawn(app);
         self.effect(Effect::Spawn { app, worker: id, generation, from });
+    }
+
+    fn count_spawn(&mut self, app: AppId) {
+        if let Some(app) = self.apps.get_mut(&app) {
+            app.counters.spawns += 1;
+        }
     }
 
     fn use_preloader(&mut self, id: WorkerId, now: Time) {

@@ -1,7 +1,8 @@
 //! Which slot a waiter gets, and what a grant changes.
 
 use crate::book::{Connection, Use};
-use crate::effect::{Effect, EndReason, Path};
+use crate::counters::SessionEnd;
+use crate::effect::{Effect, EndReason, Notice, Path};
 use crate::ids::{AppId, ClientId, ConnectionId, WorkerId};
 use crate::pool::Pool;
 use crate::queue::Waiter;
@@ -61,8 +62,11 @@ impl Pool {
             worker.served += 1;
             worker.used = now;
         });
+        let waited = now.since(waiter.arrived);
+        self.book.note_wait(connection, waited);
         if let Some(app) = self.apps.get_mut(&waiter.app) {
-            app.served += 1;
+            app.counters.sessions += 1;
+            app.counters.wait.observe(waited);
         }
         self.limit_session(connection, waiter.app, now);
         self.effect(Effect::Grant { request, session, worker, connection, path });
@@ -79,7 +83,12 @@ impl Pool {
     /// The pool ends a connection.
     pub(crate) fn revoke(&mut self, connection: ConnectionId, why: EndReason, now: Time) {
         if let Some(ended) = self.disconnect(connection, now) {
-            self.effect(Effect::Revoke { connection, client: ended.client, session: ended.session, why });
+            let (worker, session) = (ended.worker, ended.session);
+            self.effect(Effect::Revoke { connection, client: ended.client, session, why });
+            if let Some(how) = SessionEnd::of(why).filter(|_| ended.state == Use::Open) {
+                self.count_end(ended.app, ended.since, how, now);
+                self.notice(Notice::SessionEnded { app: ended.app, worker, session, why });
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! What becomes of sessions and leases: they are closed, parked, abandoned, made again.
 
 use crate::book::Use;
+use crate::counters::SessionEnd;
 use crate::effect::{Effect, EndReason, Failure, Invalid, Path, Refusal, StopReason};
 use crate::event::{Close, ConnectFailure};
-use crate::ids::{ClientId, ConnectionId, Request, SessionId, WorkerId};
+use crate::ids::{AppId, ClientId, ConnectionId, Request, SessionId, WorkerId};
 use crate::pool::Pool;
 use crate::settings::{Concurrency, LEASES_WITHOUT_LIMIT, Parking};
 use crate::time::Time;
@@ -21,8 +22,12 @@ impl Pool {
         if connection.client != client {
             return;
         }
-        let (worker, app, was_open) = (connection.worker, connection.app, connection.state == Use::Open);
-        match (connection.state, how) {
+        let (state, since) = (connection.state, connection.since);
+        let (worker, app, was_open) = (connection.worker, connection.app, state == Use::Open);
+        if was_open && matches!(how, Close::Kept | Close::Finished) {
+            self.count_end(app, since, SessionEnd::Done, now);
+        }
+        match (state, how) {
             (Use::Open, Close::Kept) => self.park(id, worker, now),
             (Use::Open, Close::Abandoned) => self.linger(id, now),
             (Use::Open | Use::Parked, Close::Finished) | (Use::Parked, Close::Abandoned) => self.release(id, now),
@@ -65,9 +70,19 @@ impl Pool {
     fn linger(&mut self, id: ConnectionId, now: Time) {
         let Some(connection) = self.book.get(id) else { return };
         let time = self.apps.get(&connection.app).map_or(Duration::ZERO, |app| app.settings.linger);
+        let (app, since) = (connection.app, connection.since);
+        self.count_end(app, since, SessionEnd::Abandoned, now);
         self.book.linger(id);
         self.timers.set(Timer::Connection(id), now + time);
         self.effect(Effect::Linger { connection: id });
+    }
+
+    /// An open session is over.
+    pub(crate) fn count_end(&mut self, app: AppId, since: Time, how: SessionEnd, now: Time) {
+        if let Some(app) = self.apps.get_mut(&app) {
+            *app.counters.sessions_ended.entry(how).or_default() += 1;
+            app.counters.session.observe(now.since(since));
+        }
     }
 
     pub(crate) fn lingered(&mut self, id: ConnectionId, now: Time) {
@@ -118,10 +133,10 @@ impl Pool {
     pub(crate) fn reconnected(&mut self, request: Request, session: SessionId, now: Time) {
         let found = self.book.of_session(session).map(|(id, connection)| (id, connection.clone()));
         let Some((id, before)) = found.filter(|(_, connection)| connection.state == Use::Open) else {
-            return self.refuse(request, Refusal::Invalid(Invalid::Unknown));
+            return self.refuse(None, request, Refusal::Invalid(Invalid::Unknown));
         };
         if before.client != request.client {
-            return self.refuse(request, Refusal::Invalid(Invalid::NotYours));
+            return self.refuse(None, request, Refusal::Invalid(Invalid::NotYours));
         }
         let worker = before.worker;
         self.book.end(id);
@@ -129,6 +144,7 @@ impl Pool {
         let waiter = self.queue.arrive(request, before.app, now);
         // It is the same session: who reconnects gets no more time.
         let connection = self.book.connect(waiter, worker, session, before.since);
+        self.book.note_wait(connection, before.waited);
         self.roster.update(worker, |worker| {
             worker.connections.remove(&id);
             worker.connections.insert(connection);
@@ -144,10 +160,12 @@ impl Pool {
         let (Use::Open, Some(waiter), worker) = (connection.state, connection.made_for, connection.worker) else {
             return;
         };
+        let waited = connection.waited;
         self.disconnect(id, now);
         self.roster.update(worker, |worker| worker.served -= 1);
         if let Some(app) = self.apps.get_mut(&waiter.app) {
-            app.served -= 1;
+            app.counters.sessions -= 1;
+            app.counters.wait.take_back(waited);
         }
         match why {
             ConnectFailure::Refused => {
@@ -159,7 +177,7 @@ impl Pool {
                 self.put_back(waiter, now);
                 self.back_off(worker, now);
             }
-            ConnectFailure::Exhausted => self.refuse(waiter.request, Refusal::Overloaded),
+            ConnectFailure::Exhausted => self.refuse(Some(waiter.app), waiter.request, Refusal::Overloaded),
         }
         self.stop_if_drained(worker, now);
     }

@@ -1,5 +1,6 @@
 //! Every limit the pool keeps, with its default.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
@@ -31,6 +32,17 @@ pub struct Settings {
     pub bounded: bool,
     /// Folders (absolute, normalised) whose apps a bounded pool serves besides the registered ones.
     pub apps_under: Vec<Vec<u8>>,
+    /// Limits that apps have in common, by the name of their tenant.
+    pub tenants: BTreeMap<String, TenantSettings>,
+}
+
+/// The limits of one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantSettings {
+    /// Worker processes of all its apps together; `None`: only the pool's `max`.
+    pub max: Option<NonZeroU32>,
+    /// Memory of all its workers together, in bytes.
+    pub max_memory: Option<NonZeroU64>,
 }
 
 impl Default for Settings {
@@ -48,6 +60,7 @@ impl Default for Settings {
             defaults: AppSettings::default(),
             bounded: false,
             apps_under: Vec::new(),
+            tenants: BTreeMap::new(),
         }
     }
 }
@@ -97,6 +110,8 @@ pub struct AppSettings {
     pub breaker_window: Duration,
     /// Whether a worker is asked for its stacks before it is killed.
     pub dump: bool,
+    /// Whose app it is. A tenant that [`Settings::tenants`] doesn't know has no limits.
+    pub tenant: Option<String>,
 }
 
 impl Default for AppSettings {
@@ -123,6 +138,7 @@ impl Default for AppSettings {
             breaker_failures: NonZeroU32::new(5),
             breaker_window: Duration::from_secs(300),
             dump: false,
+            tenant: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::effect::{Disabling, Gate, StopReason};
 use crate::ids::{AppId, ClientId, ConnectionId, Generation, ReportId, SessionId, WorkerId};
+use crate::settings::TenantSettings;
 use crate::time::Time;
 use std::time::Duration;
 
@@ -17,6 +18,23 @@ pub struct Snapshot {
     pub waiting: u32,
     /// In the order they were first seen.
     pub apps: Vec<AppSnapshot>,
+    /// By name: those that the settings know.
+    pub tenants: Vec<TenantSnapshot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantSnapshot {
+    pub name: String,
+    pub limits: TenantSettings,
+    /// How many apps it has.
+    pub apps: u32,
+    /// Every worker process, whatever its state.
+    pub count: u32,
+    /// Workers with at least one session.
+    pub active: u32,
+    pub waiting: u32,
+    /// What its serving workers use, as last measured; measured only where that is limited.
+    pub memory_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +44,7 @@ pub struct AppSnapshot {
     pub state: AppState,
     /// Registered by the operator: never forgotten.
     pub registered: bool,
+    pub tenant: Option<String>,
     /// What keeps it from growing though somebody waits; `None` when nobody waits or nothing does.
     pub limit: Option<Gate>,
     /// Why it is disabled, and until when.
@@ -34,6 +53,8 @@ pub struct AppSnapshot {
     /// What became of the last restart, while there is something to say of it.
     pub restart: Option<RestartState>,
     pub waiting: u32,
+    /// When its oldest waiter came.
+    pub oldest_waiter: Option<Time>,
     /// Sessions granted so far.
     pub served: u64,
     /// In the order they were started.

@@ -9,9 +9,10 @@ use crate::preloader::{self, Preloader};
 use crate::room;
 use crate::roster::{Phase, Worker};
 use crate::snapshot::{
-    AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, Snapshot, WorkerSnapshot,
-    WorkerState,
+    AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, Snapshot, TenantSnapshot,
+    WorkerSnapshot, WorkerState,
 };
+use crate::tenant;
 use crate::time::Time;
 
 impl Pool {
@@ -25,6 +26,22 @@ impl Pool {
             active: self.active(),
             waiting: self.queue.total(),
             apps: self.apps.iter().map(|(&id, app)| self.app_snapshot(id, app, gates.get(&id).copied(), now)).collect(),
+            tenants: self.settings.tenants.keys().map(|name| self.tenant_snapshot(name)).collect(),
+        }
+    }
+
+    fn tenant_snapshot(&self, name: &str) -> TenantSnapshot {
+        let apps: Vec<AppId> = tenant::apps(self, name).collect();
+        let crews = || apps.iter().map(|&id| self.roster.crew(id));
+        let workers = || crews().flat_map(|crew| crew.all.iter().filter_map(|&id| self.roster.get(id)));
+        TenantSnapshot {
+            name: name.to_owned(),
+            limits: self.settings.tenants.get(name).copied().unwrap_or_default(),
+            apps: u32::try_from(apps.len()).unwrap_or(u32::MAX),
+            count: crews().map(|crew| crew.count()).sum(),
+            active: workers().map(|worker| u32::from(worker.sessions > 0)).sum(),
+            waiting: apps.iter().map(|&id| self.queue.len(id)).sum(),
+            memory_bytes: workers().map(|worker| worker.weight.bytes).sum(),
         }
     }
 
@@ -35,6 +52,7 @@ impl Pool {
             root: app.root.clone(),
             state: self.app_state(id, app),
             registered: app.origin == Origin::Operator,
+            tenant: app.settings.tenant.clone(),
             limit,
             disabled: app.disabled(),
             generation: app.generation,
@@ -44,7 +62,8 @@ impl Pool {
                 (None, None) => None,
             },
             waiting: self.queue.len(id),
-            served: app.served,
+            oldest_waiter: self.queue.first(id).map(|waiter| waiter.arrived),
+            served: app.counters.sessions,
             workers: workers.map(|(id, worker)| self.worker_snapshot(id, worker, now)).collect(),
             preloaders: self.preloaders.of_app(id).map(|(id, preloader)| preloader_snapshot(id, preloader)).collect(),
         }

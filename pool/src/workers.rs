@@ -208,7 +208,7 @@ impl Pool {
             self.refuse_waiters(app, &refusal);
         } else if let Some(&waiter) = cause.and_then(|ticket| self.queue.get(app, ticket)) {
             self.queue.remove(waiter.request);
-            self.refuse(waiter.request, refusal);
+            self.refuse(Some(app), waiter.request, refusal);
         }
         // One that was to replace others says nothing about those, which serve.
         let beside = rolled && served;

@@ -29,6 +29,8 @@ pub enum ToPool {
         options: Box<AppOptions>,
         /// A sticky worker to prefer.
         key: Option<String>,
+        /// What the session is for, such as the request line: what a `Label` may say later, from the beginning.
+        label: Option<String>,
     },
     /// The answer to `Get` is no longer wanted. Not answered; a `Session` that crosses it is closed by the client.
     Cancel {
@@ -108,6 +110,22 @@ pub enum ToPool {
         request: RequestId,
         root: Vec<u8>,
     },
+    /// New sessions are refused, for this reason; workers stay.
+    Disable {
+        request: RequestId,
+        root: Vec<u8>,
+        why: String,
+    },
+    /// Serve it again, whatever failed before.
+    Enable {
+        request: RequestId,
+        root: Vec<u8>,
+    },
+    /// A session of any client's is ended at once.
+    EndSession {
+        request: RequestId,
+        session: SessionId,
+    },
     /// The worker with this process id is replaced, drained and ended.
     Retire {
         request: RequestId,
@@ -115,6 +133,10 @@ pub enum ToPool {
     },
     /// The pool's configuration is read again where it came from.
     Reload {
+        request: RequestId,
+    },
+    /// A connection that speaks the line protocol of the admin socket, with all rights. Answered by `Operator`.
+    Operate {
         request: RequestId,
     },
 }
@@ -177,6 +199,10 @@ pub enum ToClient {
     Status {
         request: RequestId,
     },
+    /// With one end of a connected stream socket.
+    Operator {
+        request: RequestId,
+    },
     /// The pool ended a session or a parked connection. Unasked.
     Ended {
         session: SessionId,
@@ -193,7 +219,7 @@ impl Message for ToClient {
     fn descriptors(&self) -> usize {
         match self {
             Self::Session { fresh, .. } => usize::from(*fresh),
-            Self::Refused { refusal: Refusal::SpawnFailed, .. } | Self::Status { .. } => 1,
+            Self::Refused { refusal: Refusal::SpawnFailed, .. } | Self::Status { .. } | Self::Operator { .. } => 1,
             Self::Refused { .. }
             | Self::Done { .. }
             | Self::Figure { .. }

@@ -16,6 +16,18 @@ keys! {
         listen: List, "127.0.0.1:8080", Operator;
         /// The admin socket: its path, or `none`
         admin: Text, "admin.sock in the folder for it", Operator;
+        /// Who is in this group may say everything on the admin socket
+        admin_group: Text, "none", Operator;
+        /// Who is in this group may look at everything on the admin socket, and change nothing
+        admin_readers: Text, "none", Operator;
+        /// The user whom an application runs as may look at it, restart it and read its output on the admin socket
+        admin_owners: Switch, "false", Operator;
+        /// Where metrics, health and the live page are served: PORT (of 127.0.0.1), ADDRESS:PORT, unix:PATH or `none`
+        admin_http: Text, "none", Operator;
+        /// The live page may restart, stop and end what it shows
+        admin_http_actions: Switch, "false", Operator;
+        /// Names by which `admin_http` may be asked for, besides addresses, localhost and this machine's own name
+        admin_http_hosts: List, "none", Operator;
         /// Worker processes of all apps together
         max: Count, "6", Operator;
         /// How far above `max` a replacement may go
@@ -62,6 +74,21 @@ keys! {
     also {}
 }
 
+keys! {
+    /// What applications of one tenant have in common.
+    pub struct TenantOptions {
+        /// Worker processes of all its applications together; 0: no limit but the pool's `max`
+        max: Count, "no limit", Operator;
+        /// Memory of all its workers together: beyond it idle ones leave, none is started, and the largest is drained; 0: no limit
+        max_memory: Size, "no limit", Operator;
+        /// The user its applications run as, where they say none of their own
+        user: Text, "as [defaults] says", Operator;
+        /// Their group
+        group: Text, "as [defaults] says", Operator;
+    }
+    also {}
+}
+
 /// What keeper, core and spawner know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolConfig {
@@ -89,7 +116,10 @@ pub struct PoolConfig {
     pub defaults: AppOptions,
     /// The apps that the operator registered.
     pub apps: Vec<AppConfig>,
+    /// The tenants that apps may belong to.
+    pub tenants: Vec<TenantConfig>,
     pub admin: Admin,
+    pub admin_access: AdminAccess,
     pub log: LogConfig,
     pub output: OutputConfig,
     /// Where it is remembered which apps were added, removed, stopped or disabled; `None`: nowhere.
@@ -140,7 +170,9 @@ impl Default for PoolConfig {
             drain_timeout: Duration::from_secs(60),
             defaults: AppOptions::default(),
             apps: Vec::new(),
+            tenants: Vec::new(),
             admin: Admin::None,
+            admin_access: AdminAccess::default(),
             log: LogConfig::default(),
             output: OutputConfig::default(),
             state_dir: None,
@@ -206,6 +238,24 @@ pub struct AppConfig {
     /// `None`: the last part of the root.
     pub name: Option<String>,
     pub options: AppOptions,
+}
+
+/// One tenant. What its apps run as is merged into their options before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantConfig {
+    pub name: String,
+    pub options: TenantOptions,
+}
+
+/// Who may use the admin socket besides the pool's own user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminAccess {
+    /// This group may say everything.
+    pub group: Option<String>,
+    /// This group may look.
+    pub readers: Option<String>,
+    /// Owners of apps may look at their own, restart them and read what they print.
+    pub owners: bool,
 }
 
 /// Where the admin socket is.

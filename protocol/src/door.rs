@@ -1,5 +1,6 @@
 //! The door: an anonymous socketpair between the front end and the keeper. The keeper reads the first packet
-//! and answers it; every later packet is a new channel, read by the core.
+//! and answers it; every later packet is a new channel, read by the core. With its answer comes a socket of its own
+//! for what the keeper has to say later.
 
 use crate::codec::Message;
 use serde::{Deserialize, Serialize};
@@ -20,9 +21,11 @@ impl Message for ToDoor {
     }
 }
 
-/// The keeper's one answer, to `Configure`.
+/// Pool → front end. The keeper's answer to `Configure`, on the door; then, on the socket that comes with it, what is
+/// unasked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromDoor {
+    /// With the front end's end of a pair (`SOCK_SEQPACKET`) on which the keeper says what is unasked.
     Opened {
         /// The random id that marks this pool's processes.
         pool: String,
@@ -36,10 +39,16 @@ pub enum FromDoor {
     },
     /// The pool could not be started: one sentence.
     Failed(String),
+    /// The operator wants all of this to end: the front end is to finish what it serves, and then to close the door.
+    /// Unasked.
+    ShutDown,
 }
 
 impl Message for FromDoor {
     fn descriptors(&self) -> usize {
-        0
+        match self {
+            Self::Opened { .. } => 1,
+            Self::Failed(_) | Self::ShutDown => 0,
+        }
     }
 }

@@ -13,6 +13,7 @@
 //! | [`client`] | front end ↔ core |
 //! | [`link`] | core ↔ keeper ↔ spawner |
 //! | [`options`], [`config`], [`report`], [`refusal`], [`status`], [`post_mortem`] | what the messages carry |
+//! | [`events`], [`metrics`] | what the operator is told: what happens by its names, and what was counted |
 //! | [`keys`], [`units`] | which settings there are by name, and what their values look like |
 //! | [`root`] | the name of an app |
 //! | [`memfd`] | payloads too large for a packet |
@@ -24,10 +25,12 @@ pub mod client;
 pub mod codec;
 pub mod config;
 pub mod door;
+pub mod events;
 pub mod keys;
 pub mod link;
 pub mod mark;
 pub mod memfd;
+pub mod metrics;
 pub mod options;
 pub mod packet;
 pub mod post_mortem;
@@ -42,4 +45,4 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The version of the wire: raised with every change to what any message looks like. Both ends of a channel
 /// are normally the same executable; when they are not, an error names both.
-pub const WIRE: u16 = 4;
+pub const WIRE: u16 = 5;

@@ -247,6 +247,8 @@ pub enum ToKeeper {
     Examine { worker: WorkerNumber },
     /// The plan's `dump_signal` to the worker's own process.
     Dump { worker: WorkerNumber },
+    /// Tell the front end that the operator wants all of this to end.
+    ShutDown,
     /// Read the configuration again where it came from. Answered by `Reloaded`.
     Reload,
 }
@@ -260,6 +262,19 @@ impl Message for ToKeeper {
     }
 }
 
+/// Who may say what on the admin socket. Root, the user who started the pool and the pool's own user may say everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// The user who started the pool.
+    pub operator: u32,
+    /// Who is in this group may say everything.
+    pub group: Option<u32>,
+    /// Who is in this group may look.
+    pub readers: Option<u32>,
+    /// Whom an app runs as may look at it, restart it and read what it prints.
+    pub owners: bool,
+}
+
 /// Keeper → core.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromKeeper {
@@ -271,6 +286,8 @@ pub enum FromKeeper {
         /// workers, so that nothing said to an earlier core is mistaken for its own.
         core: u32,
         admin: bool,
+        /// Who may say what on the admin socket.
+        access: Access,
         /// The runtime folder.
         folder: Vec<u8>,
         spawner_pid: i32,
@@ -281,7 +298,8 @@ pub enum FromKeeper {
     Spawner(FromSpawner),
     /// A worker is gone and reaped. The last word on every worker that was `Started`. `out_of_memory`: the kernel
     /// killed it for want of memory, as its control group tells.
-    Exited { worker: WorkerNumber, exit: Exit, out_of_memory: bool },
+    /// `cpu`: processor time of it and of what it had waited for.
+    Exited { worker: WorkerNumber, exit: Exit, out_of_memory: bool, cpu: Duration },
     /// The spawner was restarted.
     SpawnerRestarted { pid: i32 },
     /// With the sealed memfd of the new configuration, unless there is a problem with it, which is one or more lines.

@@ -66,6 +66,8 @@ keys! {
         staged_update: Switch, "false; true without a pool.toml", Operator;
         /// Take it also where the file system can't exchange two folders, so that for a moment there is none
         update_gap: Switch, "false", Operator;
+        /// The tenant it is counted with: one of the `[[tenant]]`s
+        tenant: Text, "none", Operator;
         /// The environment's name: the worker's `HATCHERY_ENV`, `APP_ENV`, `RACK_ENV`, `RAILS_ENV` and `NODE_ENV`
         environment: Text, "production", Operator;
         /// The user its workers run as, if the pool is privileged

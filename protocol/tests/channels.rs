@@ -47,7 +47,13 @@ fn texts_and_bytes_of_any_kind_arrive_as_they_were() {
     let roots = [&b""[..], b" ", b"/with space", &[0, 255, 10, 13], &[b'x'; 60_000]];
     for (number, root) in roots.into_iter().enumerate() {
         let request = RequestId(number as u64);
-        let sent = ToPool::Get { request, app_root: root.to_vec(), options: Box::default(), key: Some(String::new()) };
+        let sent = ToPool::Get {
+            request,
+            app_root: root.to_vec(),
+            options: Box::default(),
+            key: Some(String::new()),
+            label: None,
+        };
         client.send(&sent).unwrap();
         assert_eq!(pool.receive().unwrap().0, sent);
         pool.send(&ToClient::Done { request }).unwrap();

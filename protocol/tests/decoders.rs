@@ -5,17 +5,21 @@ use hatchery_protocol::client::{
     Documents, Ended, How, LeaseId, RequestId, RestartMode, SessionId, SessionProtocol, ToClient, ToPool, Transport,
 };
 use hatchery_protocol::codec::{self, Hello, Message};
-use hatchery_protocol::config::{Admin, AppConfig, LogConfig, LogFormat, PoolConfig};
+use hatchery_protocol::config::{
+    Admin, AdminAccess, AppConfig, LogConfig, LogFormat, PoolConfig, TenantConfig, TenantOptions,
+};
 use hatchery_protocol::door::{FromDoor, ToDoor};
 use hatchery_protocol::link::{
-    AppNumber, Findings, FromKeeper, FromSpawner, Identity, LaunchPlan, Limits, Listen, Loader, Loading, Place,
+    Access, AppNumber, Findings, FromKeeper, FromSpawner, Identity, LaunchPlan, Limits, Listen, Loader, Loading, Place,
     Program, ReadyBy, Sight, Staged, StartAs, SwapStep, ToKeeper, ToSpawner, WorkerNumber,
 };
 use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::post_mortem::{OpenSession, PostMortem};
 use hatchery_protocol::refusal::{Refusal, Scope};
 use hatchery_protocol::report::{Exit, Setup, SpawnReport, SpawnStep};
-use hatchery_protocol::status::{AppStatus, DisabledStatus, PreloaderStatus, RestartStatus, Status, WorkerStatus};
+use hatchery_protocol::status::{
+    AppStatus, DisabledStatus, FailureStatus, PreloaderStatus, RestartStatus, Status, TenantStatus, WorkerStatus,
+};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -200,7 +204,13 @@ fn payload<T: Serialize>(value: &T) -> Vec<u8> {
 fn to_pool() -> Vec<ToPool> {
     let request = RequestId(300);
     vec![
-        ToPool::Get { request, app_root: b"/srv/shop".to_vec(), options: Box::new(options()), key: Some("k".into()) },
+        ToPool::Get {
+            request,
+            app_root: b"/srv/shop".to_vec(),
+            options: Box::new(options()),
+            key: Some("k".into()),
+            label: Some("GET /".into()),
+        },
         ToPool::Cancel { request },
         ToPool::Close { session: SessionId(9), how: How::Kept },
         ToPool::Reconnect { request, session: SessionId(9) },
@@ -219,7 +229,11 @@ fn to_pool() -> Vec<ToPool> {
         ToPool::Stop { request, root: b"/srv/shop".to_vec() },
         ToPool::Start { request, root: b"/srv/shop".to_vec() },
         ToPool::Retire { request, pid: 12 },
+        ToPool::Disable { request, root: b"/srv/shop".to_vec(), why: "it moves".into() },
+        ToPool::Enable { request, root: b"/srv/shop".to_vec() },
+        ToPool::EndSession { request, session: SessionId(9) },
         ToPool::Reload { request },
+        ToPool::Operate { request },
     ]
 }
 
@@ -249,6 +263,7 @@ fn to_client() -> Vec<ToClient> {
         ToClient::Done { request },
         ToClient::Figure { request, figure: 6 },
         ToClient::Status { request },
+        ToClient::Operator { request },
         ToClient::Ended { session, lease, why: Ended::WorkerGone },
         ToClient::Goodbye { why: "it ends".into() },
     ];
@@ -269,6 +284,7 @@ fn to_keeper() -> Vec<ToKeeper> {
         ToKeeper::Examine { worker },
         ToKeeper::Dump { worker },
         ToKeeper::Reload,
+        ToKeeper::ShutDown,
     ]
 }
 
@@ -277,13 +293,19 @@ fn from_keeper() -> Vec<FromKeeper> {
         pool: "0f".into(),
         core: 1,
         admin: true,
+        access: Access { operator: 0, group: Some(4), readers: None, owners: true },
         folder: b"/run/x".to_vec(),
         spawner_pid: 9,
         pool_user: Some((61184, 61184)),
     };
     let others = [
         begin,
-        FromKeeper::Exited { worker: WorkerNumber(1), exit: Exit::Signal(9), out_of_memory: true },
+        FromKeeper::Exited {
+            worker: WorkerNumber(1),
+            exit: Exit::Signal(9),
+            out_of_memory: true,
+            cpu: Duration::from_millis(5),
+        },
         FromKeeper::SpawnerRestarted { pid: 10 },
         FromKeeper::Reloaded { problem: None, kept: vec!["log_file".into()] },
         FromKeeper::Shutdown,
@@ -403,6 +425,11 @@ fn config() -> PoolConfig {
     PoolConfig {
         defaults: options(),
         apps: vec![AppConfig { root: b"/srv/shop".to_vec(), name: Some("shop".into()), options: options() }],
+        tenants: vec![TenantConfig {
+            name: "acme".into(),
+            options: TenantOptions { max: Some(4), ..TenantOptions::default() },
+        }],
+        admin_access: AdminAccess { group: Some("adm".into()), readers: None, owners: false },
         admin: Admin::At("/run/admin.sock".into()),
         log: LogConfig { file: Some("/var/log/pool".into()), format: LogFormat::Json },
         apps_under: vec![b"/srv".to_vec()],
@@ -422,6 +449,7 @@ fn status() -> Status {
         open: vec![OpenSession { id: 5, age_s: 6.0, doing: Some("GET /".into()) }],
         served: 7,
         memory_bytes: Some(1 << 20),
+        cpu_s: Some(0.5),
         uptime_s: 1.5,
         idle_s: None,
     };
@@ -437,13 +465,23 @@ fn status() -> Status {
     let app = AppStatus {
         root: "/srv/shop".into(),
         name: "shop".into(),
+        tenant: Some("acme".into()),
         state: "running".into(),
         limit: Some("pool_full".into()),
         restart: Some(RestartStatus { state: "failed".into(), generation: 2, report: Some("it left".into()) }),
         disabled: Some(DisabledStatus { why: "it crashed".into(), retry_in_s: Some(5.0) }),
         generation: 1,
         waiting: 2,
+        oldest_wait_s: Some(0.2),
         served: 7,
+        memory_bytes: 1 << 20,
+        cpu_s: 0.5,
+        failure: Some(FailureStatus {
+            at: 1.0,
+            problem: "it left".into(),
+            remedy: "look".into(),
+            report: "it left".into(),
+        }),
         workers: vec![worker],
         preloaders: vec![preloader],
     };
@@ -465,6 +503,27 @@ fn status() -> Status {
         kernel_stack: Some("do_signal_stop".into()),
         output: "last words".into(),
     };
+    let tenant = TenantStatus {
+        name: "acme".into(),
+        max: Some(4),
+        max_memory: None,
+        apps: 1,
+        count: 1,
+        active: 1,
+        waiting: 2,
+        memory_bytes: 1 << 20,
+        served: 7,
+    };
     let (version, apps, post_mortems) = ("0.1.0".into(), vec![app], vec![post_mortem]);
-    Status { version, max: 6, count: 1, active: 1, waiting: 2, apps, post_mortems }
+    Status {
+        version,
+        max: 6,
+        count: 1,
+        active: 1,
+        waiting: 2,
+        uptime_s: 9.0,
+        apps,
+        tenants: vec![tenant],
+        post_mortems,
+    }
 }

@@ -362,7 +362,18 @@ impl Player {
         if self.ending && !processes::lives(self.server.pid()) {
             let version = String::new();
             let (apps, post_mortems) = (Vec::new(), Vec::new());
-            return Ok(Status { version, max: 0, count: 0, active: 0, waiting: 0, apps, post_mortems });
+            let (uptime_s, tenants) = (0.0, Vec::new());
+            return Ok(Status {
+                version,
+                max: 0,
+                count: 0,
+                active: 0,
+                waiting: 0,
+                uptime_s,
+                apps,
+                tenants,
+                post_mortems,
+            });
         }
         let status = self.status()?;
         let open = self.gets.values().filter(|get| get.is_open()).count();

@@ -2,7 +2,7 @@
 
 use crate::serve::listen::Place;
 use hatchery_pool_client::{Admin, AppConfig, AppOptions, LogFormat, PoolConfig};
-use hatchery_protocol::config::{LogConfig, OutputConfig, PoolOptions};
+use hatchery_protocol::config::{AdminAccess, LogConfig, OutputConfig, PoolOptions};
 use hatchery_protocol::root::normalised;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -124,6 +124,12 @@ pub(crate) fn pool_config(pool: PoolOptions, defaults: AppOptions, apps: Vec<App
         drain_timeout: defaults.drain_timeout.unwrap_or(DRAIN_TIMEOUT),
         defaults,
         apps,
+        tenants: Vec::new(),
+        admin_access: AdminAccess {
+            group: pool.admin_group,
+            readers: pool.admin_readers,
+            owners: pool.admin_owners.unwrap_or_default(),
+        },
         admin: match pool.admin.as_deref() {
             None => Admin::DefaultPlace,
             Some("none") => Admin::None,

@@ -13,7 +13,7 @@ use crate::error::{CallError, ConnectError, GetError};
 use crate::line::{Books, Line, Parked, Turn};
 use crate::machine::{Connection, Gone, Granted, Name, Reply};
 use crate::server::wait_for;
-use hatchery_protocol::client::{RequestId, RestartMode, ToPool};
+use hatchery_protocol::client::{RequestId, RestartMode, SessionId, ToPool};
 use hatchery_protocol::codec::MAX_PACKET;
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::packet;
@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
@@ -61,7 +62,7 @@ impl Client {
     /// # Errors
     /// [`GetError`]; nothing was sent to the app then.
     pub fn get(&self, root: impl AsRef<Path>) -> Result<Session, GetError> {
-        self.shared.get(root.as_ref(), AppOptions::default())
+        self.shared.get(root.as_ref(), AppOptions::default(), None)
     }
 
     /// The same, with options for an app that the pool does not know yet.
@@ -69,7 +70,21 @@ impl Client {
     /// # Errors
     /// [`GetError`]; nothing was sent to the app then.
     pub fn get_with(&self, root: impl AsRef<Path>, options: &AppOptions) -> Result<Session, GetError> {
-        self.shared.get(root.as_ref(), options.clone())
+        self.shared.get(root.as_ref(), options.clone(), None)
+    }
+
+    /// The same, telling the operator from the beginning what the session is for, such as the request line, in up to
+    /// 200 characters: what [`Session::label`] says later.
+    ///
+    /// # Errors
+    /// [`GetError`]; nothing was sent to the app then.
+    pub fn get_labelled(
+        &self,
+        root: impl AsRef<Path>,
+        options: &AppOptions,
+        label: impl Into<String>,
+    ) -> Result<Session, GetError> {
+        self.shared.get(root.as_ref(), options.clone(), Some(label.into()))
     }
 
     /// Workers with at least one session.
@@ -205,16 +220,55 @@ impl Client {
     pub fn reload(&self) -> Result<(), CallError> {
         answer::done(self.shared.call(|request| ToPool::Reload { request })?)
     }
+
+    /// Refuses new sessions of the app at `root` for this reason until it is [enabled](Client::enable); its workers
+    /// stay, and open sessions go on.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub fn disable(&self, root: impl AsRef<Path>, why: impl Into<String>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        let why = why.into();
+        answer::done(self.shared.call(|request| ToPool::Disable { request, root, why })?)
+    }
+
+    /// Serves the app at `root` again, whoever disabled it, and whatever failed before.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: the pool knows no such app.
+    pub fn enable(&self, root: impl AsRef<Path>) -> Result<(), CallError> {
+        let root = answer::normalised(root.as_ref()).map_err(CallError::Invalid)?;
+        answer::done(self.shared.call(|request| ToPool::Enable { request, root })?)
+    }
+
+    /// Ends a session of any client's at once, as the pool's status names it.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]: there is no such open session.
+    pub fn end_session(&self, session: SessionId) -> Result<(), CallError> {
+        answer::done(self.shared.call(|request| ToPool::EndSession { request, session })?)
+    }
+
+    /// A connection that speaks the line protocol of the admin socket, with all rights: `status`, `json sessions`,
+    /// `events` and the rest, a line each. It needs no admin socket, and ends with the pool's core.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn operate(&self) -> Result<UnixStream, CallError> {
+        let socket = answer::operator(self.shared.call(|request| ToPool::Operate { request })?)?;
+        Ok(UnixStream::from(socket))
+    }
 }
 
 impl Shared {
-    fn get(self: &Arc<Self>, root: &Path, options: AppOptions) -> Result<Session, GetError> {
+    fn get(self: &Arc<Self>, root: &Path, options: AppOptions, label: Option<String>) -> Result<Session, GetError> {
         if !self.line.owner.is_here() {
             return Err(GetError::Forked);
         }
         let app_root = answer::normalised(root).map_err(GetError::Invalid)?;
         let options = Box::new(options);
-        let mut request = self.ask(|request| ToPool::Get { request, app_root, options, key: None })?;
+        let label = label.map(answer::label);
+        let mut request = self.ask(|request| ToPool::Get { request, app_root, options, key: None, label })?;
         let mut reconnected: Option<Name> = None;
         let mut tries = TRIES;
         loop {

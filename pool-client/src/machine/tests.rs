@@ -1,8 +1,8 @@
 //! The machine alone: what the pool says, as packets, against what a client does.
 
 use super::*;
+use crate::answer::LABEL;
 use hatchery_protocol::codec::Message;
-use hatchery_protocol::options::AppOptions;
 use std::fs::File;
 
 /// A parked connection is a number here.
@@ -15,7 +15,7 @@ fn client() -> Client {
 }
 
 fn get(request: RequestId) -> ToPool {
-    ToPool::Get { request, app_root: b"/srv/shop".to_vec(), options: Box::new(AppOptions::default()), key: None }
+    ToPool::Get { request, app_root: b"/srv/shop".to_vec(), options: Box::default(), key: None, label: None }
 }
 
 fn fd() -> OwnedFd {

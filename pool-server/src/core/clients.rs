@@ -1,10 +1,12 @@
 //! A task per client channel, and the door through which they come.
 
+use super::admin;
 use super::apps;
+use super::connections::Connection;
 use super::outgoing::Outgoing;
-use super::shell::Shell;
+use super::shell::{Shell, State};
 use super::translate;
-use hatchery_pool::{ClientId, Event, Request};
+use hatchery_pool::{ClientId, Event, Request, SessionId};
 use hatchery_protocol::channel::{self, ReceiveError, Receiver};
 use hatchery_protocol::client::{RequestId, ToClient, ToPool};
 use hatchery_protocol::door::{FromDoor, ToDoor};
@@ -95,23 +97,29 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
     let question = |request: RequestId| Request { client, number: request.0 };
     let asked = |request: RequestId| Some(question(request));
     match message {
-        ToPool::Get { request, app_root, options, key } => get(shell, question(request), app_root, *options, key),
-        ToPool::Cancel { request } => shell.tell(Event::Cancelled { request: question(request) }),
+        ToPool::Get { request, app_root, options, key, label } => {
+            shell.state().note_label(question(request), label);
+            get(shell, question(request), app_root, *options, key);
+        }
+        ToPool::Cancel { request } => {
+            shell.state().labels.remove(&question(request));
+            shell.tell(Event::Cancelled { request: question(request) });
+        }
         ToPool::Close { session, how } => {
             let session = hatchery_pool::SessionId(session.0);
             shell.tell(Event::Closed { client, session, how: translate::close(how) });
         }
         ToPool::Reconnect { request, session } => {
             let session = hatchery_pool::SessionId(session.0);
+            let label = shell.state().connection_of(client, session).map(|connection| connection.label().to_owned());
+            shell.state().note_label(question(request), label);
             shell.tell(Event::Reconnected { request: question(request), session });
         }
         ToPool::Label { session, text } => {
             let session = hatchery_pool::SessionId(session.0);
-            let mut state = shell.state();
-            let mut connections = state.connections.values_mut();
             // Else it is over already, or another client's.
-            if let Some(connection) = connections.find(|connection| connection.carries(client, session)) {
-                connection.set_label(text.chars().take(LONGEST_LABEL).collect());
+            if let Some(connection) = shell.state().connection_of(client, session) {
+                connection.set_label(cut(&text));
             }
         }
         ToPool::Clear { request } => shell.tell(Event::Clear { request: asked(request) }),
@@ -152,6 +160,15 @@ fn obey(shell: &Shell, client: ClientId, message: ToPool) {
                 Err(why) => invalid(shell, client, request, &why),
             }
         }
+        ToPool::Disable { request, root, why } => {
+            shell.tell(Event::Disable { request: asked(request), root, why });
+        }
+        ToPool::Enable { request, root } => shell.tell(Event::Enable { request: asked(request), root }),
+        ToPool::EndSession { request, session } => {
+            let session = hatchery_pool::SessionId(session.0);
+            shell.tell(Event::EndSession { request: asked(request), session });
+        }
+        ToPool::Operate { request } => operate(shell, client, request),
         ToPool::Reload { request } => {
             let shell = shell.clone();
             tokio::task::spawn_local(async move {
@@ -169,6 +186,36 @@ fn add(shell: &Shell, request: Request, root: Vec<u8>, options: AppOptions) {
     match apps::check(&root, &options) {
         Ok(()) => shell.add(request, root, options),
         Err(why) => invalid(shell, request.client, RequestId(request.number), &why),
+    }
+}
+
+/// The client is of the program that started the pool, and may say what an operator may.
+fn operate(shell: &Shell, client: ClientId, request: RequestId) {
+    match admin::connect(shell) {
+        Ok(theirs) => shell.state().send(client, &ToClient::Operator { request }, Some(theirs.as_fd())),
+        Err(error) => {
+            tracing::warn!("a connection for the operator can't be made: {error}");
+            shell.state().send(client, &ToClient::Refused { request, refusal: Refusal::Overloaded }, None);
+        }
+    }
+}
+
+fn cut(label: &str) -> String {
+    label.chars().take(LONGEST_LABEL).collect()
+}
+
+impl State {
+    /// What the session that is asked for will be doing.
+    fn note_label(&mut self, request: Request, label: Option<String>) {
+        if let Some(label) = label.filter(|label| !label.is_empty()) {
+            self.labels.insert(request, cut(&label));
+        }
+    }
+
+    /// The connection of a client's that carries this session.
+    fn connection_of(&mut self, client: ClientId, session: SessionId) -> Option<&mut Connection> {
+        let (id, _) = self.pool.connection(session)?;
+        self.connections.get_mut(&id).filter(|connection| connection.carries(client, session))
     }
 }
 

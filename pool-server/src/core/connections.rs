@@ -23,14 +23,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, worker: WorkerId, client: ClientId, session: SessionId) -> Self {
-        Self { socket, worker, session, client, label: String::new(), lingering: None }
+    pub(super) fn new(socket: OwnedFd, worker: WorkerId, client: ClientId, session: SessionId, label: String) -> Self {
+        Self { socket, worker, session, client, label, lingering: None }
     }
 
     /// It was parked, and carries another session now.
-    pub(super) fn reuse(&mut self, session: SessionId) {
-        self.session = session;
-        self.label.clear();
+    pub(super) fn reuse(&mut self, session: SessionId, label: String) {
+        (self.session, self.label) = (session, label);
     }
 
     pub(super) fn carries(&self, client: ClientId, session: SessionId) -> bool {

@@ -171,15 +171,16 @@ impl State {
             transport,
             documents: process.plan.documents.clone().map(Box::new),
         };
+        let label = self.labels.remove(&request).unwrap_or_default();
         if path == Path::Fresh {
             match address.connect() {
                 Ok(socket) => {
-                    self.connections.insert(connection, Connection::new(socket, worker, request.client, session))
+                    self.connections.insert(connection, Connection::new(socket, worker, request.client, session, label))
                 }
                 Err(why) => return failed(why),
             };
         } else if let Some(parked) = self.connections.get_mut(&connection) {
-            parked.reuse(session);
+            parked.reuse(session, label);
         }
         let socket = self.connections.get(&connection).map(Connection::socket);
         self.send(request.client, &message, socket.filter(|_| path == Path::Fresh));
@@ -201,6 +202,7 @@ impl State {
     }
 
     fn refuse(&mut self, now: Time, request: Request, refusal: &Refusal) {
+        self.labels.remove(&request);
         let wire = translate::refusal(refusal, now);
         let message = ToClient::Refused { request: RequestId(request.number), refusal: wire };
         let Refusal::SpawnFailed(report) = refusal else { return self.send(request.client, &message, None) };

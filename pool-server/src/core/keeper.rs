@@ -9,8 +9,8 @@ pub(super) async fn listen(shell: Shell, mut link: Receiver<FromKeeper>) {
     let why = loop {
         match link.receive().await {
             Ok((FromKeeper::Spawner(message), descriptors)) => hear(&shell, message, descriptors),
-            Ok((FromKeeper::Exited { worker, exit, out_of_memory }, _)) => {
-                shell.worker_exited(worker, exit, out_of_memory);
+            Ok((FromKeeper::Exited { worker, exit, out_of_memory, cpu }, _)) => {
+                shell.worker_exited(worker, exit, out_of_memory, cpu);
             }
             Ok((FromKeeper::SpawnerRestarted { pid }, _)) => shell.set_spawner_pid(pid),
             Ok((FromKeeper::Shutdown, _)) => shell.shut_down(),

@@ -43,7 +43,7 @@ mod workers;
 use crate::privileges::{self, Ids};
 use hatchery_protocol::channel::{self, ReceiveError};
 use hatchery_protocol::config::PoolConfig;
-use hatchery_protocol::link::FromKeeper;
+use hatchery_protocol::link::{Access, FromKeeper};
 use hatchery_protocol::memfd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -60,6 +60,7 @@ struct Beginning {
     spawner_pid: i32,
     /// Whom this process becomes; `None`: the pool is not privileged.
     pool_user: Option<Ids>,
+    access: Access,
     config: PoolConfig,
     door: OwnedFd,
     admin: Option<UnixListener>,
@@ -161,7 +162,7 @@ async fn run(link: OwnedFd) -> Result<log::Guard, String> {
 }
 
 fn begin(message: FromKeeper, descriptors: Vec<OwnedFd>) -> Result<Beginning, String> {
-    let FromKeeper::Begin { pool, core, admin: _, folder, spawner_pid, pool_user } = message else {
+    let FromKeeper::Begin { pool, core, admin: _, access, folder, spawner_pid, pool_user } = message else {
         return Err("the keeper must begin".into());
     };
     let mut descriptors = descriptors.into_iter();
@@ -171,5 +172,5 @@ fn begin(message: FromKeeper, descriptors: Vec<OwnedFd>) -> Result<Beginning, St
     let config = memfd::read(config.as_fd()).map_err(|error| format!("the configuration: {error}"))?;
     let admin = descriptors.next().map(UnixListener::from);
     let pool_user = pool_user.map(|(uid, gid)| Ids { uid, gid });
-    Ok(Beginning { pool, core, folder, spawner_pid, pool_user, config, door, admin })
+    Ok(Beginning { pool, core, folder, spawner_pid, pool_user, access, config, door, admin })
 }

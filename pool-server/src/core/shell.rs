@@ -13,7 +13,7 @@ use hatchery_pool::{Answer, AppId, ClientId, ConnectionId, Event, Generation, Po
 use hatchery_protocol::channel::Sender;
 use hatchery_protocol::client::ToClient;
 use hatchery_protocol::config::PoolConfig;
-use hatchery_protocol::link::{AppNumber, LaunchPlan, ToKeeper};
+use hatchery_protocol::link::{Access, AppNumber, LaunchPlan, ToKeeper};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::Refusal;
 use hatchery_protocol::report::SpawnReport;
@@ -51,11 +51,15 @@ pub(super) struct State {
     pub(super) config: PoolConfig,
     /// Core and apps are users of their own.
     pub(super) privileged: bool,
+    /// Who may say what on the admin socket.
+    pub(super) access: Access,
     pub(super) keeper: Outgoing<ToKeeper>,
     pub(super) spawner_pid: i32,
     pub(super) clients: HashMap<ClientId, Outgoing<ToClient>>,
     last_client: u64,
     pub(super) connections: HashMap<ConnectionId, Connection>,
+    /// What sessions that are asked for will be doing.
+    pub(super) labels: HashMap<Request, String>,
     pub(super) workers: Workers,
     pub(super) watching: Watching,
     pub(super) apps: HashMap<AppId, App>,
@@ -95,11 +99,13 @@ pub(super) struct App {
     pub(super) name: String,
     /// How workers of a generation are started.
     pub(super) plans: BTreeMap<Generation, Rc<LaunchPlan>>,
+    /// Processor time of its processes that are gone.
+    pub(super) cpu_of_gone: Duration,
 }
 
 impl Shell {
     pub(super) fn new(beginning: Beginning, keeper: Sender<ToKeeper>) -> Result<Self, String> {
-        let Beginning { pool, core, folder, spawner_pid, config, pool_user, .. } = beginning;
+        let Beginning { pool, core, folder, spawner_pid, config, pool_user, access, .. } = beginning;
         // By now this process itself is not.
         let privileged = pool_user.is_some();
         let workers =
@@ -111,11 +117,13 @@ impl Shell {
             core,
             config,
             privileged,
+            access,
             keeper: Outgoing::new(keeper),
             spawner_pid,
             clients: HashMap::new(),
             last_client: 0,
             connections: HashMap::new(),
+            labels: HashMap::new(),
             workers,
             watching: Watching::new(),
             apps: HashMap::new(),
@@ -260,7 +268,11 @@ impl Shell {
     }
 
     pub(super) fn remove_client(&self, client: ClientId) {
-        self.state().clients.remove(&client);
+        {
+            let mut state = self.state();
+            state.clients.remove(&client);
+            state.labels.retain(|request, _| request.client != client);
+        }
         self.tell(Event::ClientGone { client });
         self.leave_if_alone();
     }

@@ -9,6 +9,7 @@ use super::output::printable;
 use super::shell::State;
 use super::translate;
 use super::workers::resident;
+use crate::processor_time;
 use hatchery_pool::{
     AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, Time, WorkerId,
     WorkerSnapshot, WorkerState,
@@ -33,6 +34,7 @@ pub(super) fn status(state: &State) -> Status {
     let apps = snapshot.apps.iter().zip(names).map(|(app, name)| AppStatus {
         root: String::from_utf8_lossy(&app.root).into_owned(),
         name,
+        tenant: app.tenant.clone(),
         state: app_state(app.state).into(),
         disabled: app.disabled.as_ref().map(|(why, until)| DisabledStatus {
             why: translate::disabling(why),
@@ -42,7 +44,11 @@ pub(super) fn status(state: &State) -> Status {
         generation: app.generation.0,
         restart: app.restart.map(|restart| restart_status(state, restart)),
         waiting: app.waiting,
+        oldest_wait_s: app.oldest_waiter.map(|since| now.since(since).as_secs_f64()),
         served: app.served,
+        memory_bytes: 0,
+        cpu_s: 0.0,
+        failure: None,
         preloaders: app.preloaders.iter().map(|preloader| state.preloader_status(preloader, now)).collect(),
         workers: app
             .workers
@@ -59,7 +65,9 @@ pub(super) fn status(state: &State) -> Status {
         count: snapshot.count,
         active: snapshot.active,
         waiting: snapshot.waiting,
+        uptime_s: now.since_start().as_secs_f64(),
         apps: apps.collect(),
+        tenants: Vec::new(),
         post_mortems: state.records.all(),
     }
 }
@@ -91,6 +99,7 @@ impl State {
             open,
             served: worker.served,
             memory_bytes: resident(pid),
+            cpu_s: processor_time::of(pid).map(|time| time.as_secs_f64()),
             uptime_s: 0.0,
             idle_s: worker.idle.map(|idle| idle.as_secs_f64()),
         }

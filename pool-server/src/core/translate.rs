@@ -5,7 +5,7 @@ use hatchery_pool::{
     Beyond, Concurrency, Disabling, DropReason, Failure, Gate, Invalid, Parking, StopReason, Time, Wanted,
 };
 use hatchery_protocol::client::{Ended, How, RestartMode, SessionProtocol};
-use hatchery_protocol::config::PoolConfig;
+use hatchery_protocol::config::{PoolConfig, TenantOptions};
 use hatchery_protocol::keys::Who;
 use hatchery_protocol::link::{LaunchPlan, Program, ReadyBy, SwapStep};
 use hatchery_protocol::options::AppOptions;
@@ -31,6 +31,7 @@ pub(super) fn settings(config: &PoolConfig, privileged: bool) -> pool::Settings 
         defaults: app_settings(&config.defaults),
         bounded: privileged && !config.trust_clients,
         apps_under: config.apps_under.clone(),
+        tenants: config.tenants.iter().map(|tenant| (tenant.name.clone(), tenant_settings(&tenant.options))).collect(),
         fair_wait: config.fair_wait,
         evict_timeout: config.evict_timeout,
         max_sessions: NonZeroU32::new(config.max_sessions).unwrap_or(NonZeroU32::MIN),
@@ -48,7 +49,15 @@ pub(super) fn app_settings(options: &AppOptions) -> pool::AppSettings {
         breaker_failures: options.breaker_failures.map_or(default.breaker_failures, NonZeroU32::new),
         breaker_window: options.breaker_window.unwrap_or(default.breaker_window),
         dump: options.dump_signal.is_some(),
+        tenant: options.tenant.clone(),
         ..wanted(options).applied_to(&default)
+    }
+}
+
+fn tenant_settings(options: &TenantOptions) -> pool::TenantSettings {
+    pool::TenantSettings {
+        max: options.max.and_then(NonZeroU32::new),
+        max_memory: options.max_memory.and_then(NonZeroU64::new),
     }
 }
 
@@ -266,6 +275,8 @@ pub(super) fn gate(gate: Gate) -> &'static str {
     match gate {
         Gate::PoolFull => "pool_full",
         Gate::AppFull => "app_full",
+        Gate::TenantFull => "tenant_full",
+        Gate::TenantMemory => "tenant_memory",
         Gate::TooManyStarting => "too_many_starting",
         Gate::Inspecting => "inspecting",
         Gate::EnoughStarting => "enough_starting",
@@ -295,6 +306,7 @@ pub(super) fn stop_reason(why: StopReason) -> &'static str {
         StopReason::MaxRequests => "it has served max_requests sessions",
         StopReason::MaxLifetime => "it has reached max_lifetime",
         StopReason::MaxMemory => "it uses more than max_memory",
+        StopReason::TenantMemory => "the workers of its tenant use more than its max_memory",
         StopReason::RequestTimedOut => "a session took longer than max_request_time",
         StopReason::PingFailed => "it left ping_failures pings in a row unanswered",
         StopReason::BreakerOpened => "the application was disabled while it started (breaker_failures)",

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `start.rs` | from an executed program to a keeper with an open door |
 //! | `users.rs` | whom core and front end of a privileged pool become |
+//! | `access.rs` | who may use the admin socket |
 //! | `folders.rs` | the folders for the output of apps and for what is remembered |
 //! | `errand.rs` | a short-lived child that does what could hang |
 //! | `serve.rs` | the loop: what comes from the core, the spawner and the kernel |
@@ -17,6 +18,7 @@
 //! | `link.rs` | the keeper's end of a link |
 //! | `signals.rs` | TERM and CHLD as something to poll |
 
+mod access;
 mod cgroup;
 mod errand;
 mod exposure;

@@ -33,7 +33,7 @@ impl Book {
     /// | --- | --- |
     /// | `Inspect` | no inspection of that generation is open |
     /// | `Look`, `Swap` | none of that app is open |
-    /// | `Forget`, `Reload` | always |
+    /// | `Forget`, `Reload`, `ShutDown` | always |
     /// | `Spawn` | the generation was inspected, the worker's number is new; a fork's preloader is of that app and
     /// generation, or has just ended |
     /// | `Find`, `Terminate`, `Kill`, `Examine`, `Dump` | always: a worker that isn't known has just ended |
@@ -56,7 +56,7 @@ impl Book {
             | ToKeeper::Kill { worker }
             | ToKeeper::Examine { worker }
             | ToKeeper::Dump { worker } => (worker.0, true, ""),
-            ToKeeper::Reload => return Ok(()),
+            ToKeeper::Reload | ToKeeper::ShutDown => return Ok(()),
         };
         match (permitted, self.is_current(number)) {
             (true, true) => Ok(()),

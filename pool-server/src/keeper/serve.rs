@@ -10,11 +10,13 @@ use crate::Roles;
 use crate::place::{AdminSocket, RuntimeFolder};
 use crate::privileges::Ids;
 use hatchery_protocol::config::PoolConfig;
-use hatchery_protocol::link::{FromKeeper, FromSpawner, ToKeeper, ToSpawner};
+use hatchery_protocol::door::FromDoor;
+use hatchery_protocol::link::{Access, FromKeeper, FromSpawner, ToKeeper, ToSpawner};
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
-use hatchery_protocol::{mark, memfd};
+use hatchery_protocol::{codec, mark, memfd, packet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
@@ -38,9 +40,12 @@ pub(super) struct Given {
     /// The same, sealed.
     pub(super) memfd: OwnedFd,
     pub(super) door: OwnedFd,
+    /// The front end hears on its other end.
+    pub(super) words: OwnedFd,
     pub(super) pool: String,
     pub(super) folder: RuntimeFolder,
     pub(super) admin: Option<AdminSocket>,
+    pub(super) access: Access,
     /// Whom the core becomes, if the pool is privileged.
     pub(super) user: Option<Ids>,
     /// Users that no app of a privileged pool may have: the core's, and the front end's.
@@ -164,6 +169,7 @@ impl Keeper {
                 self.spawner.tell(&ToSpawner::Inspect { app, generation, root, options }, Vec::new());
             }
             ToKeeper::Reload => self.reloads.ask(),
+            ToKeeper::ShutDown => self.tell_front_end(&FromDoor::ShutDown),
             ToKeeper::Look { app, root } => {
                 self.book.looking.insert(app);
                 self.spawner.tell(&ToSpawner::Look { app, root }, Vec::new());
@@ -220,6 +226,7 @@ impl Keeper {
             pool: self.given.pool.clone(),
             core: self.book.core,
             admin: self.given.admin.is_some(),
+            access: self.given.access.clone(),
             folder: self.given.folder.path().as_os_str().as_bytes().to_vec(),
             spawner_pid: self.spawner.pid,
             pool_user: self.given.user.map(|user| (user.uid, user.gid)),
@@ -382,16 +389,23 @@ impl Keeper {
         }
     }
 
+    /// A front end that does not listen is told nothing, and waited for by nobody.
+    fn tell_front_end(&self, message: &FromDoor) {
+        if let Ok(packet) = codec::encode(message) {
+            let _ = packet::send(&self.given.words, &packet, &[], SendFlags::DONTWAIT);
+        }
+    }
+
     // ── the kernel ───────────────────────────────────────────────────────────────────────────────
 
     fn reap(&mut self) -> Result<(), End> {
         if !std::mem::take(&mut self.signals.child) {
             return Ok(());
         }
-        for Ended { worker, exit, out_of_memory } in self.book.workers.reap() {
+        for Ended { worker, exit, out_of_memory, cpu } in self.book.workers.reap() {
             self.spawner.tell(&ToSpawner::Gone { worker }, Vec::new());
             if self.book.is_current(worker.0) {
-                self.core.tell(&FromKeeper::Exited { worker, exit, out_of_memory }, Vec::new());
+                self.core.tell(&FromKeeper::Exited { worker, exit, out_of_memory, cpu }, Vec::new());
             }
             self.sweeps = self.sweeps.max(1);
         }

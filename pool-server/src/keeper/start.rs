@@ -1,5 +1,6 @@
 //! From an executed program to a keeper with an open door.
 
+use super::access;
 use super::folders::{self, Purpose};
 use super::roles::{self, clean_environment};
 use super::serve::{Given, Keeper};
@@ -10,7 +11,7 @@ use crate::privileges::{self, Ids};
 use hatchery_protocol::channel::Channel;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::door::{FromDoor, ToDoor};
-use hatchery_protocol::{mark, memfd, root};
+use hatchery_protocol::{mark, memfd, packet, root};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs::OpenOptions;
@@ -150,6 +151,8 @@ fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &D
         folders::prepare(Purpose::State, state, user)?;
     }
     let admin = AdminSocket::open(&base, &config.admin).map_err(sentence)?;
+    let access = access::resolve(&config.admin_access)?;
+    let (words, theirs) = packet::pair().map_err(|errno| format!("a socket for the front end: {errno}"))?;
     let opened = FromDoor::Opened {
         pool: pool.clone(),
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
@@ -158,8 +161,9 @@ fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &D
     };
     let reserved = reserved(user, door)?;
     let copy = door.as_fd().try_clone_to_owned().map_err(|error| format!("the door: {error}"))?;
-    let keeper = Keeper::new(Given { roles, config, memfd, door: copy, pool, folder, admin, user, reserved })?;
-    door.send(&opened).map_err(|error| format!("the front end: {error}"))?;
+    let given = Given { roles, config, memfd, door: copy, words, pool, folder, admin, access, user, reserved };
+    let keeper = Keeper::new(given)?;
+    door.send_with(&opened, &[theirs.as_fd()]).map_err(|error| format!("the front end: {error}"))?;
     Ok(keeper)
 }
 

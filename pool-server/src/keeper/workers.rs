@@ -2,6 +2,7 @@
 
 use super::cgroup::Cgroup;
 use super::marks::{self, Whose};
+use crate::processor_time;
 use hatchery_protocol::link::{AppNumber, Place, StartAs, WorkerNumber};
 use hatchery_protocol::report::Exit;
 use nix::errno::Errno;
@@ -9,6 +10,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What the core asked a process for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(super) struct Ended {
     pub(super) exit: Exit,
     /// The kernel killed it for want of memory.
     pub(super) out_of_memory: bool,
+    /// Processor time of it and of what it had waited for.
+    pub(super) cpu: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -178,10 +182,11 @@ impl Process {
     fn reap(self, worker: WorkerNumber) -> Option<Ended> {
         self.kill();
         let Self::Runs { pid, cgroup, .. } = self else { return None };
+        let cpu = processor_time::of(pid).unwrap_or_default();
         let exit = reap(pid);
         let killed = exit == Exit::Signal(Signal::SIGKILL as i32);
         let out_of_memory = killed && cgroup.is_some_and(|cgroup| cgroup.ran_out_of_memory());
-        Some(Ended { worker, exit, out_of_memory })
+        Some(Ended { worker, exit, out_of_memory, cpu })
     }
 }
 

@@ -153,6 +153,7 @@ impl Start {
                 Ok(Pool { door: Some(door), id: pool, keeper: pid, admin: admin.expect("a socket"), pool_user, folder })
             }
             FromDoor::Failed(why) => Err((why, folder)),
+            FromDoor::ShutDown => panic!("it was told to end"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::random::Random;
 use hatchery_pool::{AppSettings, Concurrency, Parking, Plan, Settings, Wanted};
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
@@ -153,9 +154,11 @@ fn settings(random: &mut Random) -> Settings {
             breaker_failures: NonZeroU32::new([0, 1, 3, 5][random.number(0..=3) as usize]),
             breaker_window: random.millis(2000..=60_000),
             dump: random.percent(40),
+            tenant: None,
         },
         bounded: random.percent(20),
         apps_under: vec![b"/apps".to_vec()],
+        tenants: BTreeMap::new(),
     }
 }
 

@@ -6,6 +6,7 @@ mod verbs;
 use super::output::printable;
 use super::shell::Shell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -32,6 +33,17 @@ pub(super) async fn serve(shell: Shell, listener: UnixListener) {
             }
         }
     }
+}
+
+/// A connection for whoever may say everything: its other end.
+///
+/// # Errors
+/// No descriptors, mostly.
+pub(super) fn connect(shell: &Shell) -> io::Result<OwnedFd> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    tokio::task::spawn_local(talk(shell.clone(), UnixStream::from_std(ours)?));
+    Ok(theirs.into())
 }
 
 async fn talk(shell: Shell, stream: UnixStream) {

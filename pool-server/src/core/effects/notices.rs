@@ -20,6 +20,19 @@ impl State {
             }
             Notice::Registered { app } => tracing::debug!(app = name(app), "registered"),
             Notice::Forgotten { app } => tracing::debug!(app = name(app), "forgotten"),
+            Notice::Added { app } => tracing::info!(app = name(app), "added by the operator"),
+            Notice::Removed { app } => tracing::info!(app = name(app), "removed by the operator"),
+            Notice::Stopped { app } => tracing::info!(app = name(app), "stopped by the operator"),
+            Notice::Started { app } => tracing::info!(app = name(app), "started by the operator"),
+            Notice::Disabled { app, why } => tracing::warn!(app = name(app), "disabled by the operator: {why}"),
+            Notice::Enabled { app } => tracing::info!(app = name(app), "enabled by the operator"),
+            Notice::TenantChanged { app, tenant } => {
+                tracing::info!(app = name(app), tenant, "it belongs to another tenant now");
+            }
+            Notice::SessionEnded { app, worker, session, why } => {
+                let (app, worker, session) = (name(app), worker.0, session.0);
+                tracing::warn!(app, worker, session, "the session is ended: {why:?}");
+            }
             Notice::OptionsIgnored { app } => tracing::warn!(
                 app = name(app),
                 "options that differ from those it was registered with are ignored until it is added anew"

@@ -35,9 +35,11 @@ impl Shell {
         self.tell_last(id, event);
     }
 
-    pub(crate) fn worker_exited(&self, number: WorkerNumber, exit: Exit, out_of_memory: bool) {
+    pub(crate) fn worker_exited(&self, number: WorkerNumber, exit: Exit, out_of_memory: bool, cpu: Duration) {
         let id = {
             let mut state = self.state();
+            let Some(app) = state.worker_mut(number).map(|(_, worker)| worker.app) else { return };
+            state.apps.entry(app).or_default().cpu_of_gone += cpu;
             let Some((id, worker)) = state.worker_mut(number) else { return };
             worker.out_of_memory = out_of_memory;
             if worker.failed_to_start() {

@@ -12,6 +12,7 @@ mod keeper;
 mod place;
 pub mod privileges;
 mod processor_time;
+pub mod show;
 
 use std::process::ExitCode;
 

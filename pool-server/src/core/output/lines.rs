@@ -1,7 +1,9 @@
 //! Bytes cut into lines, and the last of them kept.
 
+pub(crate) use crate::show::printable;
+pub(super) use crate::show::push_printable;
+
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::io::BufRead;
 
 /// A longer line is passed on in pieces of this many bytes.
@@ -118,26 +120,6 @@ pub(super) fn end_of(text: &str, bytes: usize) -> &str {
         start += 1;
     }
     &text[start..]
-}
-
-/// `line` with its control characters made visible: what an app prints must not command a terminal.
-pub(crate) fn printable(line: &str) -> String {
-    let mut text = String::with_capacity(line.len());
-    push_printable(&mut text, line);
-    text
-}
-
-pub(super) fn push_printable(text: &mut String, line: &str) {
-    if line.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
-        return text.push_str(line);
-    }
-    for character in line.chars() {
-        if character.is_control() && character != '\t' {
-            let _ = write!(text, "{}", character.escape_default());
-        } else {
-            text.push(character);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Pool {
         self.done(request);
     }
 
-    pub(crate) fn added(&mut self, request: Option<Request>, root: Vec<u8>, settings: AppSettings) {
+    pub(crate) fn added(&mut self, request: Option<Request>, root: Vec<u8>, settings: AppSettings, now: Time) {
         let known = self.app(&root).and_then(|id| self.apps.get(&id));
         let own = known.filter(|app| app.origin == Origin::Operator).map(|app| &app.settings);
         if self.is_bounded(request)
@@ -120,7 +120,9 @@ impl Pool {
             None => self.make_known(App::new(root, settings, Wanted::default(), Origin::Operator)),
         };
         self.notice(Notice::Added { app: id });
-        self.touch(id);
+        self.weigh_all(id, now);
+        // What its tenant has in common is another sum now.
+        self.touch_all();
         self.done(request);
     }
 
@@ -223,6 +225,8 @@ impl Pool {
         self.given = settings.clone();
         self.settings = settings;
         self.reconsider_preloaders(now);
+        let apps: Vec<AppId> = self.apps.keys().copied().collect();
+        apps.into_iter().for_each(|app| self.weigh_all(app, now));
         self.touch_all();
         self.warn_of_min();
     }

@@ -118,7 +118,7 @@ impl Pool {
             Event::SetMax { request, max } => self.set_max(request, max),
             Event::SetMaxPerApp { request, max_per_app } => self.set_max_per_app(request, max_per_app),
             Event::SetMaxIdleTime { request, max_idle } => self.set_max_idle(request, max_idle),
-            Event::Added { request, root, settings } => self.added(request, root, settings),
+            Event::Added { request, root, settings } => self.added(request, root, settings, now),
             Event::Removed { request, root } => self.removed(request, &root, now),
             Event::StopApp { request, root } => self.stop_app(request, &root, now),
             Event::StartApp { request, root } => self.start_app(request, &root),

@@ -4,6 +4,7 @@ use crate::effect::{Effect, Notice, StopReason};
 use crate::ids::{AppId, WorkerId};
 use crate::pool::Pool;
 use crate::roster::Phase;
+use crate::tenant;
 use crate::time::Time;
 use crate::timers::Timer;
 use std::num::NonZeroU64;
@@ -14,7 +15,7 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 /// … and while it uses too much.
 const SAMPLE_AGAIN: Duration = Duration::from_secs(1);
 /// So many measurements in a row must agree: a peak is no leak.
-const AGREEING: u32 = 3;
+pub(crate) const AGREEING: u32 = 3;
 /// After a replacement could not be started the next is tried no sooner than this; doubles each time …
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// … up to this.
@@ -23,11 +24,33 @@ const LAST_PAUSE: Duration = Duration::from_secs(300);
 /// What is known about the memory of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Weight {
-    /// Of its whole tree, as last measured; 0 before.
+    /// Of its whole tree, as far as is known; 0 before it was measured.
     pub(crate) bytes: u64,
+    /// As last sampled.
+    resident: u64,
+    /// What an examination found, and what was resident then: what has come since counts in full.
+    found: Option<(u64, u64)>,
     /// Measurements in a row that were too much.
     too_much: u32,
+    /// Those in a row at which its tenant's workers used too much in common.
+    pub(crate) crowds: u32,
     examining: bool,
+}
+
+impl Weight {
+    fn sampled(self, resident: u64) -> Self {
+        let bytes = match self.found {
+            Some((found, resident_then)) => found.saturating_add(resident).saturating_sub(resident_then),
+            None => resident,
+        };
+        Self { bytes, resident, ..self }
+    }
+
+    /// `None`: it could not be read.
+    fn examined(self, found: Option<u64>) -> Self {
+        let found = found.map(|found| (found, self.resident)).or(self.found);
+        Self { found, examining: false, ..self }.sampled(self.resident)
+    }
 }
 
 /// Workers of one age shall not leave together: each limit is lowered by up to a tenth, by a fixed amount for
@@ -51,14 +74,25 @@ impl Pool {
     pub(crate) fn watch(&mut self, id: WorkerId, now: Time) {
         let Some(settings) = self.settings_of(id) else { return };
         let lifetime = settings.max_lifetime.map(|lifetime| spread_time(id, lifetime));
-        let weighed = settings.max_memory.is_some();
         if let Some(lifetime) = lifetime {
             self.timers.set(Timer::Life(id), now + lifetime);
         }
-        if weighed {
+        self.weigh(id, now);
+        self.expect_ping(id, now);
+    }
+
+    /// Measures a worker from now on, if what it uses is limited and that is not done already.
+    fn weigh(&mut self, id: WorkerId, now: Time) {
+        let Some(worker) = self.roster.get(id).filter(|worker| worker.is_serving()) else { return };
+        if tenant::is_weighed(self, worker.app) && self.timers.time(Timer::Sample(id)).is_none() {
             self.timers.set(Timer::Sample(id), now + spread_time(id, SAMPLE_EVERY));
         }
-        self.expect_ping(id, now);
+    }
+
+    /// Limits of this app, or of its tenant, may be others now.
+    pub(crate) fn weigh_all(&mut self, app: AppId, now: Time) {
+        let workers: Vec<WorkerId> = self.roster.crew(app).all.iter().copied().collect();
+        workers.into_iter().for_each(|id| self.weigh(id, now));
     }
 
     /// A worker leaves: nothing is asked about it any more.
@@ -98,10 +132,10 @@ impl Pool {
 
     pub(crate) fn sample_due(&mut self, id: WorkerId, now: Time) {
         let Some(worker) = self.roster.get(id).filter(|worker| worker.is_serving()) else { return };
-        if self.max_memory(id).is_none() {
+        if !tenant::is_weighed(self, worker.app) {
             return;
         }
-        let pause = if worker.weight.too_much > 0 { SAMPLE_AGAIN } else { SAMPLE_EVERY };
+        let pause = if worker.weight.too_much + worker.weight.crowds > 0 { SAMPLE_AGAIN } else { SAMPLE_EVERY };
         self.timers.set(Timer::Sample(id), now + pause);
         // An examination that was not answered until now won't be.
         self.roster.update(id, |worker| worker.weight.examining = false);
@@ -112,11 +146,20 @@ impl Pool {
     /// it is too much is that worth finding out.
     pub(crate) fn sampled(&mut self, id: WorkerId, resident: u64) {
         let Some(worker) = self.roster.get(id).filter(|worker| worker.is_serving()) else { return };
-        let Some(limit) = self.max_memory(id) else { return };
-        let mut weight = Weight { bytes: resident, ..worker.weight };
-        if resident < limit {
+        let (app, mut weight) = (worker.app, worker.weight.sampled(resident));
+        if !tenant::is_weighed(self, app) {
+            return;
+        }
+        self.roster.update(id, |worker| worker.weight = weight);
+        let too_much = self.max_memory(id).is_some_and(|limit| resident >= limit);
+        let crowded = tenant::is_over_memory(self, app);
+        if !too_much {
             weight.too_much = 0;
-        } else if !weight.examining {
+        }
+        if !crowded {
+            weight.crowds = 0;
+        }
+        if (too_much || crowded) && !weight.examining {
             weight.examining = true;
             self.effect(Effect::Examine { worker: id });
         }
@@ -127,13 +170,19 @@ impl Pool {
         let Some(worker) = self.roster.get(id).filter(|worker| worker.is_serving() && worker.weight.examining) else {
             return;
         };
-        let Some(limit) = self.max_memory(id) else { return };
-        let bytes = bytes.unwrap_or(worker.weight.bytes);
-        let too_much = if bytes >= limit { worker.weight.too_much + 1 } else { 0 };
-        self.roster.update(id, |worker| worker.weight = Weight { bytes, too_much, examining: false });
-        if too_much >= AGREEING {
+        let (app, before) = (worker.app, worker.weight);
+        let found = bytes.unwrap_or(before.resident);
+        let one_more = |is_one: bool, before: u32| if is_one { before + 1 } else { 0 };
+        let heavy = self.max_memory(id).is_some_and(|limit| found >= limit);
+        let mut weight = before.examined(bytes);
+        weight.too_much = one_more(heavy, before.too_much);
+        self.roster.update(id, |worker| worker.weight = weight);
+        weight.crowds = one_more(tenant::is_over_memory(self, app), before.crowds);
+        self.roster.update(id, |worker| worker.weight = weight);
+        if weight.too_much >= AGREEING {
             self.spend(id, StopReason::MaxMemory);
-        } else if too_much > 0 {
+        }
+        if weight.too_much + weight.crowds > 0 {
             self.timers.set_no_later(Timer::Sample(id), now + SAMPLE_AGAIN);
         }
     }

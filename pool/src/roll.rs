@@ -1,11 +1,13 @@
 //! A restart under way, and what may be done for it next. Everything here only looks.
 
 use crate::app::App;
+use crate::effect::Gate;
 use crate::ids::{AppId, Generation, Request, WorkerId};
 use crate::pool::Pool;
 use crate::recycling;
 use crate::room::{self, Move};
 use crate::settings::Plan;
+use crate::tenant;
 use crate::updating::Update;
 
 /// A restart under way.
@@ -85,24 +87,36 @@ pub(crate) fn verdict(pool: &Pool) -> Option<Move> {
     let short = pool.short.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?)));
     let fresh =
         short.filter(|(id, app)| is_fresh(pool, *id) && app.plan().is_some() && pool.roster.crew(*id).live() == 0);
-    let mut all =
-        bare.chain(fresh).filter(|(id, app)| !app.is_in_between() && pool.roster.crew(*id).count() < app.limit());
+    let memory = |id| tenant::gate(pool, id, 0) == Some(Gate::TenantMemory);
+    let mut all = bare
+        .chain(fresh)
+        .filter(|(id, app)| !app.is_in_between() && pool.roster.crew(*id).count() < app.limit() && !memory(*id));
     let (id, _) = all.next()?;
     if room::fits(pool, id, 0) {
         return Some(Move::Start(id));
     }
-    let nobody_leaves = pool.roster.leaving() == 0;
+    let crowded = tenant::gate(pool, id, 0).is_some();
+    let nobody_leaves = match tenant::usage_of(pool, id).filter(|_| crowded) {
+        Some(usage) => usage.has_nobody_leaving(),
+        None => pool.roster.leaving() == 0,
+    };
     // Or two that wait for their verdicts would send each other's workers away for ever.
     let decides =
         |worker| pool.app_of(worker).is_some_and(|app| is_fresh(pool, app) && pool.roster.crew(app).serving == 0);
-    let evictable = room::evictable_but(pool, id, decides).filter(|_| nobody_leaves);
+    // Where the tenant has no room, only a worker of its own makes some.
+    let elsewhere = |worker| crowded && !pool.app_of(worker).is_some_and(|other| tenant::is_shared(pool, id, other));
+    let evictable = room::evictable_but(pool, id, |worker| decides(worker) || elsewhere(worker));
+    let evictable = evictable.filter(|_| nobody_leaves);
     evictable.map(|(worker, why)| Move::Leave(worker, why))
 }
 
 /// Whether an app has all the room that there is for it.
 fn fills_its_room(pool: &Pool, id: AppId) -> bool {
     let (own, all) = (pool.roster.crew(id).count(), pool.roster.count());
-    own >= pool.apps.get(&id).map_or(0, App::limit) || own == all && all >= pool.settings.max.get()
+    let of_tenant = tenant::usage_of(pool, id);
+    own >= pool.apps.get(&id).map_or(0, App::limit)
+        || own == all && all >= pool.settings.max.get()
+        || of_tenant.is_some_and(|usage| usage.is_filled_by(own))
 }
 
 /// The app's next worker decides what becomes of its restart.

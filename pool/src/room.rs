@@ -7,6 +7,7 @@ use crate::pool::{Phase, Pool};
 use crate::recycling;
 use crate::roll;
 use crate::roster;
+use crate::tenant;
 use crate::time::Time;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,8 @@ pub(crate) fn next_move(pool: &Pool, now: Time) -> Option<Move> {
     if pool.phase != Phase::Running {
         return None;
     }
-    for_waiters(pool, now)
+    for_memory(pool)
+        .or_else(|| for_waiters(pool, now))
         .or_else(|| for_verdicts(pool))
         .or_else(|| for_min(pool, now))
         .or_else(|| for_rolls(pool, now))
@@ -133,10 +135,28 @@ fn survey(pool: &Pool, now: Time) -> Result<Move, Vec<(AppId, Gate)>> {
     let (count, leaving) = (pool.roster.count(), pool.roster.leaving());
     let supply = max.saturating_sub(count - leaving);
     let mut claimed = 0;
+    let mut tenants = tenant::usage(pool);
     let mut blocked = Vec::new();
     while let Some(mut want) = line.pop_first() {
+        let of_tenant = tenant::of(pool, want.app).and_then(|name| tenants.get_mut(name));
+        let tenants_gate = of_tenant.as_ref().and_then(|usage| usage.gate(0));
         let gate = if starts_that_count(pool, &want, now) + claimed >= max_starting {
             Gate::TooManyStarting
+        } else if let (Some(gate), Some(usage)) = (tenants_gate, of_tenant) {
+            if gate == Gate::TenantFull && usage.has_unclaimed_place() {
+                usage.claimed += 1;
+                claimed += u32::from(count >= max && claimed < supply);
+                want.take_place();
+                if want.unmet > 0 && want.places > 0 {
+                    line.insert(want);
+                    continue;
+                }
+            } else if gate == Gate::TenantFull
+                && let Some((worker, why)) = evictable_of_tenant(pool, want.app)
+            {
+                return Ok(Move::Leave(worker, why));
+            }
+            gate
         } else if count < max {
             return Ok(Move::Start(want.app));
         } else if claimed < supply {
@@ -201,6 +221,11 @@ fn is_unneeded(pool: &Pool, id: WorkerId) -> bool {
     starting.is_some_and(|worker| pool.roster.starting_slots(worker.app, Some(id)) >= pool.queue.len(worker.app))
 }
 
+/// The same among the workers of its tenant.
+fn evictable_of_tenant(pool: &Pool, for_app: AppId) -> Option<(WorkerId, StopReason)> {
+    evictable_but(pool, for_app, |worker| !pool.app_of(worker).is_some_and(|app| tenant::is_shared(pool, for_app, app)))
+}
+
 /// An idle worker that somebody waits for is in a back-off, and not to spare.
 fn is_dispensable(pool: &Pool, id: WorkerId) -> bool {
     pool.app_of(id).is_some_and(|app| pool.queue.first(app).is_none())
@@ -209,7 +234,10 @@ fn is_dispensable(pool: &Pool, id: WorkerId) -> bool {
 fn for_min(pool: &Pool, now: Time) -> Option<Move> {
     let room = pool.roster.count() < pool.settings.max.get();
     let may_start = room && (pool.roster.starting().len() as u32) < pool.settings.max_starting.get();
-    let ready = |id: &&AppId| pool.apps.get(id).is_some_and(|app| app.plan().is_some() && app.restore_from <= now);
+    let ready = |id: &&AppId| {
+        pool.apps.get(id).is_some_and(|app| app.plan().is_some() && app.restore_from <= now)
+            && tenant::gate(pool, **id, 0).is_none()
+    };
     if may_start { pool.short.iter().find(ready).map(|&app| Move::Start(app)) } else { None }
 }
 
@@ -217,7 +245,13 @@ fn for_min(pool: &Pool, now: Time) -> Option<Move> {
 pub(crate) fn fits(pool: &Pool, id: AppId, surge: u32) -> bool {
     let limit = pool.apps.get(&id).map_or(0, App::limit);
     let (count, of_app) = (pool.roster.count(), pool.roster.crew(id).count());
-    count < pool.settings.max.get().saturating_add(surge) && of_app < limit.saturating_add(surge)
+    count < pool.settings.max.get().saturating_add(surge)
+        && of_app < limit.saturating_add(surge)
+        && tenant::gate(pool, id, surge).is_none()
+}
+
+fn for_memory(pool: &Pool) -> Option<Move> {
+    tenant::heaviest(pool).map(|(worker, why)| Move::Leave(worker, why))
 }
 
 fn for_verdicts(pool: &Pool) -> Option<Move> {
@@ -254,8 +288,9 @@ fn for_recycling(pool: &Pool, now: Time) -> Option<Move> {
 /// Whether room that is free once everybody has left who leaves is meant for waiters, or for somebody's `min`. If
 /// replacements went beyond the limit all the time, it would never come.
 fn is_room_owed(pool: &Pool, now: Time) -> bool {
-    let wanted = || pool.queue.apps().any(|app| Want::of(pool, app).is_some());
-    let short = || pool.short.iter().any(|id| pool.apps.get(id).is_some_and(|app| app.restore_from <= now));
+    let open = |id: &AppId| tenant::gate(pool, *id, 0).is_none();
+    let wanted = || pool.queue.apps().any(|app| Want::of(pool, app).is_some() && open(&app));
+    let short = || pool.short.iter().any(|id| pool.apps.get(id).is_some_and(|app| app.restore_from <= now) && open(id));
     pool.roster.live() < pool.settings.max.get() && (wanted() || short())
 }
 
@@ -269,21 +304,56 @@ pub(crate) fn unstaffed_since(pool: &Pool, id: AppId) -> Option<Time> {
     }
 }
 
-/// The app that has waited longest without any worker that serves or will, and without room on its way.
-/// If nobody makes room for this one, then for no other: whoever came later has fewer victims.
-fn left_out(pool: &Pool) -> Option<(Time, AppId)> {
+/// An app that has waited without any worker that serves or will, and without room on its way.
+#[derive(Clone, Copy, Debug)]
+struct LeftOut<'a> {
+    since: Time,
+    app: AppId,
+    /// The room that is lacking is this tenant's.
+    tenant: Option<&'a str>,
+}
+
+/// Who has waited longest for the pool's room, and for each tenant's. If nobody makes room for that one, then for no
+/// other: whoever came later has fewer victims.
+fn left_out(pool: &Pool) -> Vec<LeftOut<'_>> {
+    let mut all: Vec<LeftOut<'_>> = Vec::new();
     if pool.unstaffed.len() == 0 {
-        return None;
+        return all;
     }
-    let idle = pool.roster.idle().filter(|&id| is_dispensable(pool, id)).count();
-    let coming = pool.settings.max.get().saturating_sub(pool.roster.live()) as usize + idle;
-    pool.unstaffed.iter().nth(coming)
+    let dispensable = || pool.roster.idle().filter(|&id| is_dispensable(pool, id));
+    let mut coming = pool.settings.max.get().saturating_sub(pool.roster.live()) as usize + dispensable().count();
+    let mut of_tenants: BTreeMap<&str, usize> =
+        tenant::usage(pool).into_iter().map(|(name, usage)| (name, usage.coming() as usize)).collect();
+    for app in dispensable().filter_map(|id| pool.app_of(id)) {
+        if let Some(coming) = tenant::of(pool, app).and_then(|name| of_tenants.get_mut(name)) {
+            *coming += 1;
+        }
+    }
+    for (since, app) in pool.unstaffed.iter() {
+        // Nobody's room helps where memory is lacking, and who uses that leaves anyway.
+        if tenant::gate(pool, app, 0) == Some(Gate::TenantMemory) {
+            continue;
+        }
+        let lacking = tenant::of(pool, app).filter(|name| of_tenants.get(name) == Some(&0));
+        if lacking.is_none() && coming > 0 {
+            coming -= 1;
+            if let Some(coming) = tenant::of(pool, app).and_then(|name| of_tenants.get_mut(name)) {
+                *coming -= 1;
+            }
+        } else if all.iter().all(|other| other.tenant != lacking) {
+            all.push(LeftOut { since, app, tenant: lacking });
+        }
+        if of_tenants.is_empty() && !all.is_empty() {
+            break;
+        }
+    }
+    all
 }
 
 fn for_fairness(pool: &Pool, now: Time) -> Option<Move> {
-    let (since, app) = left_out(pool).filter(|&(since, _)| since + pool.settings.fair_wait <= now)?;
-    let victim = victims(pool, app, since).filter(|victim| victim.from <= now).max()?;
-    Some(Move::Leave(victim.worker, StopReason::Fairness))
+    let long = left_out(pool).into_iter().filter(|left_out| left_out.since + pool.settings.fair_wait <= now);
+    let mut victims = long.filter_map(|left_out| victims(pool, left_out).filter(|victim| victim.from <= now).max());
+    victims.next().map(|victim| Move::Leave(victim.worker, StopReason::Fairness))
 }
 
 /// A worker that may be drained for an app that waits. Greater is likelier.
@@ -298,9 +368,13 @@ struct Victim {
 }
 
 /// The workers of apps whose own waiters, if any, came later.
-fn victims(pool: &Pool, for_app: AppId, since: Time) -> impl Iterator<Item = Victim> {
-    let later =
-        move |&(id, _): &(AppId, _)| id != for_app && pool.queue.first(id).is_none_or(|waiter| waiter.arrived > since);
+fn victims<'a>(pool: &'a Pool, left_out: LeftOut<'a>) -> impl Iterator<Item = Victim> + 'a {
+    let LeftOut { since, app: for_app, tenant: within } = left_out;
+    let later = move |&(id, _): &(AppId, _)| {
+        id != for_app
+            && pool.queue.first(id).is_none_or(|waiter| waiter.arrived > since)
+            && within.is_none_or(|name| tenant::of(pool, id) == Some(name))
+    };
     pool.roster.crews().filter(later).flat_map(move |(id, crew)| {
         let dwell = pool.apps.get(&id).map(App::dwell).unwrap_or_default();
         let serving = crew
@@ -323,13 +397,13 @@ pub(crate) fn opens_by_itself(pool: &Pool, now: Time) -> Option<Time> {
         return None;
     }
     let fair_wait = pool.settings.fair_wait;
-    let drain = left_out(pool).and_then(|(since, app)| match since + fair_wait {
+    let drains = left_out(pool).into_iter().filter_map(|left_out| match left_out.since + fair_wait {
         fair if fair > now => Some(fair),
-        _ => victims(pool, app, since).map(|victim| victim.from).filter(|&from| from > now).min(),
+        _ => victims(pool, left_out).map(|victim| victim.from).filter(|&from| from > now).min(),
     });
     // Starts that have taken longer than is fair don't count against apps without a worker.
     let starts = pool.roster.starting().iter().filter_map(|&id| Some(pool.roster.get(id)?.started + fair_wait));
-    drain.into_iter().chain(starts.filter(|&at| at > now)).min()
+    drains.chain(starts.filter(|&at| at > now)).min()
 }
 
 /// A worker that goes because a limit was lowered: of this app, or of any if it is the pool's.
@@ -338,6 +412,12 @@ pub(crate) fn surplus(pool: &Pool, id: AppId) -> Option<WorkerId> {
     if pool.apps.get(&id).is_some_and(|app| crew.live() > app.limit()) {
         let unneeded = crew.starting.iter().rev().copied().find(|&id| is_unneeded(pool, id));
         return unneeded.or_else(|| crew.longest_idle().map(|(_, worker)| worker));
+    }
+    if tenant::usage_of(pool, id).is_some_and(|usage| usage.has_surplus()) {
+        let of_tenant = |other: &WorkerId| pool.app_of(*other).is_some_and(|app| tenant::is_shared(pool, id, app));
+        let starting = pool.roster.starting().iter().rev().copied();
+        let unneeded = starting.filter(of_tenant).find(|&id| is_unneeded(pool, id));
+        return unneeded.or_else(|| pool.roster.idle().find(of_tenant));
     }
     if pool.roster.live() > pool.settings.max.get() {
         let unneeded = pool.roster.starting().iter().rev().copied().find(|&id| is_unneeded(pool, id));

@@ -93,8 +93,21 @@ impl Container {
         until_blocking(sentence, || self.front.log().contains(sentence).then_some(()));
     }
 
-    fn is_new_after(&self, keeper: i32) -> i32 {
-        until_blocking("there is a new pool", || Some(self.front.keeper()).filter(|new| *new != keeper))
+    /// The living pool's keeper: whoever started it has ended, so that it is process 1's child.
+    fn keeper(&self) -> i32 {
+        until_blocking("there is a keeper", || {
+            let children = processes::children(self.first).into_iter().filter(|child| processes::lives(*child));
+            children.into_iter().find(|child| processes::command_line(*child).trim_end().ends_with("keeper"))
+        })
+    }
+}
+
+/// Also when a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -112,22 +125,20 @@ fn orphans_are_reaped_and_a_pool_that_is_started_meanwhile_is_not_disturbed() {
                 container.leaves("for n in 1 2 3 4 5; do (sleep 0.01 &); done");
             }
         });
+        let _over = Over(&over);
         // One that has left its session and group, with the app's worker its only parent.
         for _ in 0..4 {
             assert_eq!(container.front.get("/daemon").status, 200);
-            let keeper = container.front.keeper();
-            processes::kill(keeper, Signal::SIGKILL);
-            container.is_new_after(keeper);
+            processes::kill(container.keeper(), Signal::SIGKILL);
             assert_eq!(container.front.get("/pid").status, 200);
         }
-        over.store(true, Ordering::Relaxed);
     });
     container.has_no_zombie();
     assert!(!container.front.log().contains("no new one could be started"), "{}", container.front.log());
-    let pool = container.front.pool();
+    let pool = processes::pool_id(container.keeper());
     container.signal(Signal::SIGTERM);
     assert!(container.front.ended().success());
-    container.front.nothing_is_left(&pool);
+    until_blocking("nothing is left", || processes::of_pool(&pool).is_empty().then_some(()));
 }
 
 #[test]

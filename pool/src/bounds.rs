@@ -25,7 +25,7 @@ pub(crate) fn beyond_app(
     if own.is_none() && !is_served(given, root) {
         return Some(Beyond::Root);
     }
-    wider(settings, own.unwrap_or(&given.defaults)).map(Beyond::Limit)
+    settings.wider_than(own.unwrap_or(&given.defaults)).map(Beyond::Limit)
 }
 
 fn is_served(given: &Settings, root: &[u8]) -> bool {
@@ -37,31 +37,6 @@ fn is_under(root: &[u8], folder: &[u8]) -> bool {
     root.strip_prefix(folder).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/')
 }
 
-/// The name of the first setting that is larger than the operator's.
-fn wider(settings: &AppSettings, given: &AppSettings) -> Option<&'static str> {
-    // Without a word from the operator the app's plan decides, and that isn't known here: only one session
-    // at a time is surely no more.
-    let slots = |concurrency: Option<Concurrency>| concurrency.map_or(1, |said| said.slots(u32::MAX));
-    let unsaid = settings.concurrency.is_none() && given.concurrency.is_some();
-    let wider = [
-        ("max_per_app", longest(settings.max_per_app) > longest(given.max_per_app)),
-        ("min", settings.min > given.min),
-        ("concurrency", unsaid || slots(settings.concurrency) > slots(given.concurrency)),
-        ("max_idle", longest_idle(settings.max_idle) > longest_idle(given.max_idle)),
-        ("max_queue", settings.max_queue > given.max_queue),
-        ("max_queue_wait", longest(settings.max_queue_wait) > longest(given.max_queue_wait)),
-        ("start_timeout", settings.start_timeout > given.start_timeout),
-        ("drain_timeout", settings.drain_timeout > given.drain_timeout),
-        ("stop_timeout", settings.stop_timeout > given.stop_timeout),
-        ("linger", settings.linger > given.linger),
-        ("max_requests", longest(settings.max_requests) > longest(given.max_requests)),
-        ("max_lifetime", longest(settings.max_lifetime) > longest(given.max_lifetime)),
-        ("max_memory", longest(settings.max_memory) > longest(given.max_memory)),
-        ("max_request_time", longest(settings.max_request_time) > longest(given.max_request_time)),
-    ];
-    wider.into_iter().find(|&(_, wider)| wider).map(|(name, _)| name)
-}
-
 /// Orders limits where none is the largest.
 pub(crate) fn longest<T: Ord>(limit: Option<T>) -> (bool, Option<T>) {
     (limit.is_none(), limit)
@@ -70,6 +45,34 @@ pub(crate) fn longest<T: Ord>(limit: Option<T>) -> (bool, Option<T>) {
 /// Zero idle time is never, as none is.
 pub(crate) fn longest_idle(idle: Option<Duration>) -> (bool, Option<Duration>) {
     longest(idle.filter(|idle| !idle.is_zero()))
+}
+
+impl AppSettings {
+    /// The name of the first limit that is larger here than what was `given`.
+    #[must_use]
+    pub fn wider_than(&self, given: &Self) -> Option<&'static str> {
+        // Without a word from the operator the app's plan decides, and that isn't known here: only one session
+        // at a time is surely no more.
+        let slots = |concurrency: Option<Concurrency>| concurrency.map_or(1, |said| said.slots(u32::MAX));
+        let unsaid = self.concurrency.is_none() && given.concurrency.is_some();
+        let wider = [
+            ("max_per_app", longest(self.max_per_app) > longest(given.max_per_app)),
+            ("min", self.min > given.min),
+            ("concurrency", unsaid || slots(self.concurrency) > slots(given.concurrency)),
+            ("max_idle", longest_idle(self.max_idle) > longest_idle(given.max_idle)),
+            ("max_queue", self.max_queue > given.max_queue),
+            ("max_queue_wait", longest(self.max_queue_wait) > longest(given.max_queue_wait)),
+            ("start_timeout", self.start_timeout > given.start_timeout),
+            ("drain_timeout", self.drain_timeout > given.drain_timeout),
+            ("stop_timeout", self.stop_timeout > given.stop_timeout),
+            ("linger", self.linger > given.linger),
+            ("max_requests", longest(self.max_requests) > longest(given.max_requests)),
+            ("max_lifetime", longest(self.max_lifetime) > longest(given.max_lifetime)),
+            ("max_memory", longest(self.max_memory) > longest(given.max_memory)),
+            ("max_request_time", longest(self.max_request_time) > longest(given.max_request_time)),
+        ];
+        wider.into_iter().find(|&(_, wider)| wider).map(|(name, _)| name)
+    }
 }
 
 impl Wanted {

@@ -84,6 +84,23 @@ macro_rules! keys {
                 }
             }
 
+            /// The words that say a key's value, as [`set`](Self::set) takes them.
+            #[must_use]
+            pub fn words(&self, name: &str) -> Option<Vec<String>> {
+                match name {
+                    $(stringify!($name) => self.$name.as_ref().map(<$kind as $crate::units::Kind>::write),)*
+                    _ => None,
+                }
+            }
+
+            /// Takes a key's value away: somebody else's, or the default, holds again.
+            pub fn unset(&mut self, name: &str) {
+                match name {
+                    $(stringify!($name) => self.$name = None,)*
+                    _ => {}
+                }
+            }
+
             /// The keys of `self`, with what it leaves open taken from `base`. The rest is that of `self`.
             #[must_use]
             pub fn keys_over(self, base: &Self) -> Self {
@@ -110,6 +127,10 @@ mod tests {
         assert_eq!(options.max_requests, Some(100));
         assert!(options.sets("max_requests") && !options.sets("min"));
         assert!(options.set("nonsense", &["1".into()]).is_err());
+        assert_eq!(options.words("max_requests"), Some(vec!["100".into()]));
+        assert_eq!(options.words("min"), None);
+        options.unset("max_requests");
+        assert_eq!(options, AppOptions::default());
     }
 
     #[test]

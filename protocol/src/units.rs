@@ -14,6 +14,8 @@ pub trait Kind {
     /// # Errors
     /// One sentence that says what is wrong with it.
     fn read(words: &[String]) -> Result<Self::Value, String>;
+    /// The words that say this value: what [`read`](Kind::read) makes it of again.
+    fn write(value: &Self::Value) -> Vec<String>;
 }
 
 fn only(words: &[String]) -> Result<&str, String> {
@@ -49,6 +51,19 @@ pub fn time(text: &str) -> Result<Option<Duration>, String> {
     length.map(Some).ok_or_else(wrong)
 }
 
+/// The shortest of its usual spellings: `90s` is `90s`, and `300s` is `5m`.
+fn length(time: Duration) -> String {
+    let (seconds, nanos) = (time.as_secs(), time.subsec_nanos());
+    match (seconds, nanos) {
+        (_, 0) if seconds.is_multiple_of(86400) && seconds > 0 => format!("{}d", seconds / 86400),
+        (_, 0) if seconds.is_multiple_of(3600) && seconds > 0 => format!("{}h", seconds / 3600),
+        (_, 0) if seconds.is_multiple_of(60) && seconds > 0 => format!("{}m", seconds / 60),
+        (_, 0) => format!("{seconds}s"),
+        _ if nanos.is_multiple_of(1_000_000) => format!("{}ms", time.as_millis()),
+        _ => format!("{}s", time.as_secs_f64()),
+    }
+}
+
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let unit_at = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
@@ -69,6 +84,10 @@ impl Kind for Time {
     fn read(words: &[String]) -> Result<Duration, String> {
         Ok(time(only(words)?)?.unwrap_or(Duration::ZERO))
     }
+
+    fn write(time: &Duration) -> Vec<String> {
+        vec![if time.is_zero() { "never".to_owned() } else { length(*time) }]
+    }
 }
 
 /// A length of time where zero means at once, and `never` is very long.
@@ -81,6 +100,10 @@ impl Kind for Patience {
 
     fn read(words: &[String]) -> Result<Duration, String> {
         Ok(time(only(words)?)?.unwrap_or(FOR_EVER))
+    }
+
+    fn write(time: &Duration) -> Vec<String> {
+        vec![if *time >= FOR_EVER { "never".to_owned() } else { length(*time) }]
     }
 }
 
@@ -111,6 +134,12 @@ impl Kind for Size {
         // Beyond 2^53 a float counts no single bytes, which nobody means there.
         if bytes <= (1u64 << 53) as f64 { Ok(bytes as u64) } else { Err(wrong()) }
     }
+
+    fn write(size: &u64) -> Vec<String> {
+        let units = [(1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
+        let unit = units.iter().find(|(unit, _)| *size > 0 && size.is_multiple_of(*unit));
+        vec![unit.map_or_else(|| size.to_string(), |(unit, name)| format!("{}{name}", size / unit))]
+    }
 }
 
 macro_rules! numbers {
@@ -126,6 +155,10 @@ macro_rules! numbers {
             fn read(words: &[String]) -> Result<$type, String> {
                 let text = only(words)?;
                 text.parse().map_err(|_| format!("`{text}` is no {}", $what))
+            }
+
+            fn write(number: &$type) -> Vec<String> {
+                vec![number.to_string()]
             }
         }
     )*};
@@ -156,6 +189,10 @@ impl Kind for Cores {
             _ => Err(format!("`{text}` is no number of processors; write it as 0.5 or 2")),
         }
     }
+
+    fn write(thousandths: &u32) -> Vec<String> {
+        vec![(f64::from(*thousandths) / 1000.0).to_string()]
+    }
 }
 
 /// A file mode mask in octal digits: `022`.
@@ -174,6 +211,10 @@ impl Kind for Octal {
             _ => Err(format!("`{text}` is no mask; write it in octal digits, such as 022")),
         }
     }
+
+    fn write(mask: &u32) -> Vec<String> {
+        vec![format!("{mask:03o}")]
+    }
 }
 
 /// `true` or `false`.
@@ -190,6 +231,10 @@ impl Kind for Switch {
             "false" | "no" | "off" | "0" => Ok(false),
             other => Err(format!("`{other}` is neither true nor false")),
         }
+    }
+
+    fn write(on: &bool) -> Vec<String> {
+        vec![on.to_string()]
     }
 }
 
@@ -208,6 +253,10 @@ impl Kind for Text {
             _ => Err("one value is needed".to_owned()),
         }
     }
+
+    fn write(text: &String) -> Vec<String> {
+        vec![text.clone()]
+    }
 }
 
 /// Several words.
@@ -225,7 +274,15 @@ impl Kind for List {
             None => Ok(words.to_vec()),
         }
     }
+
+    fn write(words: &Vec<String>) -> Vec<String> {
+        words.clone()
+    }
 }
+
+/// What a [`SignalName`] can be, with its number on Linux.
+const SIGNALS: [(&str, i32); 7] =
+    [("HUP", 1), ("INT", 2), ("QUIT", 3), ("ABRT", 6), ("USR1", 10), ("USR2", 12), ("WINCH", 28)];
 
 /// A signal's name, with or without `SIG`.
 #[derive(Debug)]
@@ -238,16 +295,17 @@ impl Kind for SignalName {
 
     fn read(words: &[String]) -> Result<i32, String> {
         let text = only(words)?;
-        match text.strip_prefix("SIG").unwrap_or(text) {
-            "HUP" => Ok(1),
-            "INT" => Ok(2),
-            "QUIT" => Ok(3),
-            "ABRT" => Ok(6),
-            "USR1" => Ok(10),
-            "USR2" => Ok(12),
-            "WINCH" => Ok(28),
-            _ => Err(format!("`{text}` is none of HUP, INT, QUIT, ABRT, USR1, USR2, WINCH")),
-        }
+        let name = text.strip_prefix("SIG").unwrap_or(text);
+        let known = SIGNALS.iter().find(|(known, _)| *known == name);
+        known.map(|(_, number)| *number).ok_or_else(|| {
+            let names: Vec<&str> = SIGNALS.iter().map(|(name, _)| *name).collect();
+            format!("`{text}` is none of {}", names.join(", "))
+        })
+    }
+
+    fn write(number: &i32) -> Vec<String> {
+        let known = SIGNALS.iter().find(|(_, known)| known == number);
+        vec![known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())]
     }
 }
 
@@ -306,5 +364,37 @@ mod tests {
         assert_eq!(read::<Switch>("true"), Ok(true));
         assert!(read::<Switch>("maybe").is_err());
         assert!(Text::read(&[]).is_err());
+    }
+    #[test]
+    fn what_is_written_is_read_as_the_same_and_looks_like_what_people_write() {
+        fn same<K: Kind>(text: &str, written: &str) {
+            let value = read::<K>(text).unwrap();
+            assert_eq!(K::write(&value), [written]);
+            assert_eq!(K::write(&K::read(&K::write(&value)).unwrap()), [written]);
+        }
+        for (text, written) in [
+            ("300", "5m"),
+            ("90s", "90s"),
+            ("1.5s", "1500ms"),
+            ("0.0001", "0.0001s"),
+            ("24h", "1d"),
+            ("60m", "1h"),
+            ("0", "never"),
+        ] {
+            same::<Time>(text, written);
+        }
+        same::<Patience>("0", "0s");
+        same::<Patience>("never", "never");
+        for (text, written) in [("1024K", "1M"), ("1000", "1000"), ("0", "0"), ("1.5G", "1536M")] {
+            same::<Size>(text, written);
+        }
+        same::<Cores>("0.50", "0.5");
+        same::<Cores>("2", "2");
+        same::<Octal>("22", "022");
+        same::<SignalName>("SIGQUIT", "QUIT");
+        same::<Level>("-5", "-5");
+        same::<Switch>("yes", "true");
+        let words = vec!["a b".to_owned(), "c".to_owned()];
+        assert_eq!(List::write(&List::read(&words).unwrap()), words);
     }
 }

@@ -62,8 +62,9 @@ async fn serve(shell: Shell, end: OwnedFd) {
         Ok(Err(error)) => return refuse_channel(&outgoing, &error.to_string()),
         Err(_) => return refuse_channel(&outgoing, "it did not greet in time"),
     }
-    let client = shell.add_client(outgoing.clone());
-    tracing::debug!(client = client.0, pid = receiver.peer().ok().and_then(|peer| peer.pid()), "connected");
+    let pid = receiver.peer().ok().and_then(|peer| peer.pid());
+    let client = shell.add_client(outgoing.clone(), pid);
+    tracing::debug!(client = client.0, pid, "connected");
     let error = tokio::select! {
         error = hear(&shell, client, &mut receiver) => Some(error),
         () = outgoing.given_up() => None,

@@ -7,7 +7,7 @@ use super::shell::{OPERATOR, Shell, State};
 use super::translate;
 use super::workers::{Order, Worker};
 use hatchery_pool::{
-    Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Path, Refusal, Request,
+    Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Notice, Path, Refusal, Request,
     SessionId, StopReason, SwapStep, Time, WorkerId,
 };
 use hatchery_protocol::channel::SendError;
@@ -66,7 +66,11 @@ impl State {
             Effect::Examine { worker } => self.examine(worker),
             Effect::Record(passing) => self.record(shell, &passing),
             Effect::Notice(notice) => {
+                if let Notice::Registered { app } | Notice::Added { app } = notice {
+                    self.known(app);
+                }
                 self.watch_notice(&notice);
+                self.note_failure(&notice);
                 self.note(now, &notice);
             }
             Effect::Ended => shell.end(),
@@ -86,8 +90,7 @@ impl State {
     fn inspect(&mut self, app: AppId, generation: Generation) {
         let Some(root) = self.pool.root(app).map(<[u8]>::to_vec) else { return };
         let options = Box::new(self.options(&root));
-        let name = self.name(&root, &options);
-        self.apps.entry(app).or_default().name = name;
+        self.known(app);
         self.watch(app);
         let app = AppNumber(self.number(app.0));
         self.tell_keeper(&ToKeeper::Inspect { app, generation: generation.0, root, options }, &[]);

@@ -17,6 +17,8 @@
 //! | `reload.rs` | another configuration from the keeper |
 //! | `outgoing.rs` | messages that wait for their receiver to have room |
 //! | `translate.rs` | the pool's words from and to the protocol's |
+//! | `words.rs` | the pool's reasons as single words |
+//! | `events.rs`, `metrics.rs` | what happened, and what was counted |
 //! | `status.rs`, `admin/` | the figures, and the line protocol of the operator |
 //! | `watch/` | what about an app's files asks for a restart |
 //! | `log.rs` | the log, which never holds up the core |
@@ -27,9 +29,11 @@ mod apps;
 mod clients;
 mod connections;
 mod effects;
+mod events;
 mod keeper;
 mod log;
 mod memory;
+mod metrics;
 mod outgoing;
 mod output;
 mod ready;
@@ -38,6 +42,7 @@ mod shell;
 mod status;
 mod translate;
 mod watch;
+mod words;
 mod workers;
 
 use crate::privileges::{self, Ids};

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | a line, before it is cut in pieces | 8 KiB |
 //! | kept of a worker for reports, both streams together | 16 KiB |
+//! | kept of an app for `logs` | 200 lines, and 16 KiB |
 //! | read of a stream at once | 16 KiB, of which 200 lines are passed on before everybody else is served |
 //! | waiting to be written to an app's file | 256 KiB; beyond it the app's pipes are not read, and it blocks |
 //!
@@ -13,9 +14,11 @@
 
 mod files;
 mod lines;
+mod printed;
 mod writer;
 
 pub(super) use lines::{last_of, printable};
+pub(super) use printed::Printed;
 
 use super::workers::Role;
 use files::{LogFile, file_name};
@@ -124,19 +127,20 @@ impl Outputs {
         Self { files, shared: Rc::new(shared) }
     }
 
-    pub(super) fn are_files(&self) -> bool {
-        self.files.is_some()
+    /// The file of the app that is called so.
+    fn path_of(&self, app: &str) -> Option<PathBuf> {
+        self.files.as_ref().map(|files| files.path.join(file_name(app)))
     }
 
-    /// The output of a new process of `app`, for the log called that, for its file called `name`.
+    /// The output of a new process of the app that is called so.
     ///
     /// # Errors
     /// When the streams can't be registered with the runtime.
     pub(super) fn of_process(
         &mut self,
         app: &str,
-        name: &str,
         role: Role,
+        printed: &Rc<Printed>,
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> std::io::Result<Rc<Output>> {
@@ -147,7 +151,8 @@ impl Outputs {
         Ok(Rc::new(Output {
             app: app.into(),
             role,
-            file: self.files.as_mut().map(|files| files.of_app(name)),
+            file: self.files.as_mut().map(|files| files.of_app(app)),
+            printed: Rc::clone(printed),
             shared: Rc::clone(&self.shared),
             streams: RefCell::new(streams.into()),
             lines: Default::default(),
@@ -206,6 +211,8 @@ pub(super) struct Output {
     app: Arc<str>,
     role: Role,
     file: Option<Arc<AppFile>>,
+    /// The last of it, with that of the app's other processes.
+    printed: Rc<Printed>,
     shared: Rc<Shared>,
     /// What is not read yet: until the process has a number, its output waits in the pipes.
     streams: RefCell<Vec<(Stream, pipe::Receiver)>>,
@@ -303,6 +310,7 @@ impl Output {
 
     /// Whole lines, to the file or to the log.
     async fn hand_over(&self, source: &Source, mut lines: Vec<u8>) {
+        self.printed.add(source, &lines);
         if let (Some(file), Some(writer)) = (&self.file, &self.shared.writer) {
             match writer.write(file, source, lines).await {
                 Ok(()) => return,

@@ -54,6 +54,7 @@ impl Shell {
         let changes = {
             let mut state = self.state();
             let before = std::mem::replace(&mut state.config, config);
+            state.name_apps_anew();
             Changes::between(&before, &state.config)
         };
         let (settings, added_live) = {

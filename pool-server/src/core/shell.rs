@@ -2,9 +2,11 @@
 
 use super::Beginning;
 use super::connections::Connection;
+use super::events::Events;
 use super::memory::{self, Memory};
 use super::outgoing::Outgoing;
-use super::output::Outputs;
+use super::output::{Outputs, Printed};
+use super::status::{Failed, Said};
 use super::translate;
 use super::watch::Watching;
 use super::workers::records::Records;
@@ -56,6 +58,8 @@ pub(super) struct State {
     pub(super) keeper: Outgoing<ToKeeper>,
     pub(super) spawner_pid: i32,
     pub(super) clients: HashMap<ClientId, Outgoing<ToClient>>,
+    /// The processes that opened those channels.
+    pub(super) client_pids: HashMap<ClientId, i32>,
     last_client: u64,
     pub(super) connections: HashMap<ConnectionId, Connection>,
     /// What sessions that are asked for will be doing.
@@ -64,7 +68,7 @@ pub(super) struct State {
     pub(super) watching: Watching,
     pub(super) apps: HashMap<AppId, App>,
     /// What was said of each root, without what the defaults say.
-    pub(super) options: HashMap<Vec<u8>, AppOptions>,
+    pub(super) options: Said,
     /// An app that is being added, and what was said of it before.
     pub(super) adding: Option<(Request, Vec<u8>, Option<AppOptions>)>,
     /// What is remembered of apps; `None`: nothing is, or not yet.
@@ -74,6 +78,8 @@ pub(super) struct State {
     /// Workers that did not leave in peace.
     pub(super) records: Records,
     pub(super) outputs: Outputs,
+    /// What happened.
+    pub(super) events: Events,
     /// Limits that could not be applied, as said already.
     pub(super) missed: HashSet<(AppId, String)>,
     /// Who waits for an answer to what was asked through the admin socket.
@@ -93,14 +99,17 @@ pub(super) struct Refused {
     pub(super) report: Option<Rc<SpawnReport>>,
 }
 
-/// What the shell knows of an app that was inspected, or is about to be.
-#[derive(Default)]
+/// What the shell knows of an app.
 pub(super) struct App {
-    pub(super) name: String,
+    pub(super) root: Vec<u8>,
     /// How workers of a generation are started.
     pub(super) plans: BTreeMap<Generation, Rc<LaunchPlan>>,
     /// Processor time of its processes that are gone.
     pub(super) cpu_of_gone: Duration,
+    /// What they printed last.
+    pub(super) printed: Rc<Printed>,
+    /// Its last failed start.
+    pub(super) failed: Option<Failed>,
 }
 
 impl Shell {
@@ -111,6 +120,8 @@ impl Shell {
         let workers =
             Workers::new(&folder, format!("{pool}.{core}")).map_err(|error: WorkersError| error.to_string())?;
         let outputs = Outputs::new(&config.output);
+        let mut options = Said::default();
+        options.follow(&config);
         let state = State {
             pool: Pool::new(translate::settings(&config, privileged)),
             epoch: Instant::now(),
@@ -121,19 +132,21 @@ impl Shell {
             keeper: Outgoing::new(keeper),
             spawner_pid,
             clients: HashMap::new(),
+            client_pids: HashMap::new(),
             last_client: 0,
             connections: HashMap::new(),
             labels: HashMap::new(),
             workers,
             watching: Watching::new(),
             apps: HashMap::new(),
-            options: HashMap::new(),
+            options,
             adding: None,
             memory: None,
             reports: VecDeque::new(),
             last_report: 0,
             records: Records::default(),
             outputs,
+            events: Events::new(),
             missed: HashSet::new(),
             asked: HashMap::new(),
             last_asked: 0,
@@ -259,11 +272,13 @@ impl Shell {
 
     // ── clients come and go ──────────────────────────────────────────────────────────────────────
 
-    pub(super) fn add_client(&self, outgoing: Outgoing<ToClient>) -> ClientId {
+    /// `pid`: the process that opened the channel, where that is known.
+    pub(super) fn add_client(&self, outgoing: Outgoing<ToClient>, pid: Option<i32>) -> ClientId {
         let mut state = self.state();
         state.last_client += 1;
         let client = ClientId(state.last_client);
         state.clients.insert(client, outgoing);
+        state.client_pids.extend(pid.map(|pid| (client, pid)));
         client
     }
 
@@ -271,6 +286,7 @@ impl Shell {
         {
             let mut state = self.state();
             state.clients.remove(&client);
+            state.client_pids.remove(&client);
             state.labels.retain(|request, _| request.client != client);
         }
         self.tell(Event::ClientGone { client });
@@ -313,6 +329,19 @@ impl State {
     /// The number by which keeper and spawner know one of ours.
     pub(super) fn number(&self, own: u64) -> u64 {
         (u64::from(self.core) << 32) | own
+    }
+
+    /// What is known of an app, from the moment at which the pool knows it.
+    pub(super) fn known(&mut self, app: AppId) -> Option<&mut App> {
+        let root = self.pool.root(app)?;
+        let new = || App {
+            root: root.to_vec(),
+            plans: BTreeMap::new(),
+            cpu_of_gone: Duration::ZERO,
+            printed: Rc::default(),
+            failed: None,
+        };
+        Some(self.apps.entry(app).or_insert_with(new))
     }
 
     pub(super) fn forget(&mut self, app: AppId, root: &[u8]) {

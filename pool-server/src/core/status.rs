@@ -1,58 +1,35 @@
 //! The figures that `hatchery status` shows.
 
+mod failures;
 mod names;
+mod sessions;
 
 pub(super) use crate::show::lines;
-pub(super) use names::find;
+pub(super) use failures::Failed;
+pub(super) use names::{Said, find};
+pub(super) use sessions::sessions;
 
-use super::connections::Connection;
 use super::shell::State;
 use super::translate;
+use super::words;
 use super::workers::resident;
 use crate::processor_time;
 use hatchery_pool::{
-    AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, Time, WorkerId,
-    WorkerSnapshot, WorkerState,
+    AppSnapshot, AppState, PreloaderSnapshot, PreloaderState, RestartState, SessionSnapshot, TenantSnapshot, Time,
+    WorkerId, WorkerSnapshot, WorkerState,
 };
-use hatchery_protocol::options::{AppOptions, Start};
 use hatchery_protocol::post_mortem::OpenSession;
-use hatchery_protocol::status::{AppStatus, DisabledStatus, PreloaderStatus, RestartStatus, Status, WorkerStatus};
-use names::unique_names;
+use hatchery_protocol::status::{
+    AppStatus, DisabledStatus, PreloaderStatus, RestartStatus, Status, TenantStatus, WorkerStatus,
+};
+use std::time::Duration;
 
 const ROLLING: &str = "rolling";
 
 pub(super) fn status(state: &State) -> Status {
     let now = state.now();
     let snapshot = state.pool.snapshot(now);
-    let names = unique_names(&snapshot.apps.iter().map(|app| state.label(app)).collect::<Vec<_>>());
-    let apps = snapshot.apps.iter().zip(names).map(|(app, name)| AppStatus {
-        root: String::from_utf8_lossy(&app.root).into_owned(),
-        name,
-        tenant: app.tenant.clone(),
-        state: app_state(app.state).into(),
-        disabled: app.disabled.as_ref().map(|(why, until)| DisabledStatus {
-            why: translate::disabling(why),
-            retry_in_s: until.map(|until| until.since(now).as_secs_f64()),
-        }),
-        limit: app.limit.map(|gate| translate::gate(gate).into()),
-        generation: app.generation.0,
-        restart: app.restart.map(|restart| restart_status(state, restart)),
-        waiting: app.waiting,
-        oldest_wait_s: app.oldest_waiter.map(|since| now.since(since).as_secs_f64()),
-        served: app.served,
-        memory_bytes: 0,
-        cpu_s: 0.0,
-        failure: None,
-        preloaders: app.preloaders.iter().map(|preloader| state.preloader_status(preloader, now)).collect(),
-        workers: app
-            .workers
-            .iter()
-            .map(|worker| WorkerStatus {
-                uptime_s: now.since(worker.started).as_secs_f64(),
-                ..state.worker_status(worker, now)
-            })
-            .collect(),
-    });
+    let apps: Vec<AppStatus> = snapshot.apps.iter().map(|app| state.app_status(app, now)).collect();
     Status {
         version: hatchery_protocol::VERSION.into(),
         max: snapshot.max,
@@ -60,9 +37,24 @@ pub(super) fn status(state: &State) -> Status {
         active: snapshot.active,
         waiting: snapshot.waiting,
         uptime_s: now.since_start().as_secs_f64(),
-        apps: apps.collect(),
-        tenants: Vec::new(),
+        tenants: snapshot.tenants.iter().map(|tenant| tenant_status(tenant, &apps)).collect(),
+        apps,
         post_mortems: state.records.all(),
+    }
+}
+
+fn tenant_status(tenant: &TenantSnapshot, apps: &[AppStatus]) -> TenantStatus {
+    let own = || apps.iter().filter(|app| app.tenant.as_ref() == Some(&tenant.name));
+    TenantStatus {
+        name: tenant.name.clone(),
+        max: tenant.limits.max.map(Into::into),
+        max_memory: tenant.limits.max_memory.map(Into::into),
+        apps: tenant.apps,
+        count: tenant.count,
+        active: tenant.active,
+        waiting: tenant.waiting,
+        memory_bytes: own().map(|app| app.memory_bytes).sum(),
+        served: own().map(|app| app.served).sum(),
     }
 }
 
@@ -80,8 +72,50 @@ fn restart_status(state: &State, restart: RestartState) -> RestartStatus {
 }
 
 impl State {
+    fn app_status(&self, app: &AppSnapshot, now: Time) -> AppStatus {
+        let workers: Vec<WorkerStatus> = app.workers.iter().map(|worker| self.worker_status(worker, now)).collect();
+        let preloaders: Vec<PreloaderStatus> =
+            app.preloaders.iter().map(|preloader| self.preloader_status(preloader, now)).collect();
+        let memory = workers.iter().map(|worker| worker.memory_bytes);
+        let memory = memory.chain(preloaders.iter().map(|preloader| preloader.memory_bytes));
+        let own_cpu: f64 = workers.iter().filter_map(|worker| worker.cpu_s).sum();
+        let loading = preloaders.iter().filter_map(|preloader| processor_time::of(preloader.pid)).sum::<Duration>();
+        let gone = self.apps.get(&app.id).map(|app| app.cpu_of_gone).unwrap_or_default();
+        AppStatus {
+            root: String::from_utf8_lossy(&app.root).into_owned(),
+            name: self.options.name(&app.root),
+            tenant: app.tenant.clone(),
+            state: app_state(app.state).into(),
+            disabled: app.disabled.as_ref().map(|(why, until)| DisabledStatus {
+                why: translate::disabling(why),
+                retry_in_s: until.map(|until| until.since(now).as_secs_f64()),
+            }),
+            limit: app.limit.map(|gate| words::gate(gate).into()),
+            generation: app.generation.0,
+            restart: app.restart.map(|restart| restart_status(self, restart)),
+            waiting: app.waiting,
+            oldest_wait_s: app.oldest_waiter.map(|since| now.since(since).as_secs_f64()),
+            served: app.served,
+            memory_bytes: memory.flatten().sum(),
+            cpu_s: own_cpu + (loading + gone).as_secs_f64(),
+            failure: self.failure(app.id),
+            workers,
+            preloaders,
+        }
+    }
+
+    /// Resident memory of an app's processes, and the processor time of all that it ever had.
+    pub(super) fn used(&self, app: &AppSnapshot) -> (u64, Duration) {
+        let ids = app.workers.iter().map(|worker| worker.id).chain(app.preloaders.iter().map(|preloader| preloader.id));
+        let pids = ids.map(|id| self.pid(id)).filter(|pid| *pid != 0);
+        let gone = self.apps.get(&app.id).map(|app| app.cpu_of_gone).unwrap_or_default();
+        pids.fold((0, gone), |(memory, cpu), pid| {
+            (memory + resident(pid).unwrap_or(0), cpu + processor_time::of(pid).unwrap_or_default())
+        })
+    }
+
     fn worker_status(&self, worker: &WorkerSnapshot, now: Time) -> WorkerStatus {
-        let pid = self.workers.get(worker.id).map_or(0, |process| process.pid);
+        let pid = self.pid(worker.id);
         let open: Vec<OpenSession> = worker.sessions.iter().map(|session| self.open_session(session, now)).collect();
         WorkerStatus {
             id: worker.id.0,
@@ -94,13 +128,13 @@ impl State {
             served: worker.served,
             memory_bytes: resident(pid),
             cpu_s: processor_time::of(pid).map(|time| time.as_secs_f64()),
-            uptime_s: 0.0,
+            uptime_s: now.since(worker.started).as_secs_f64(),
             idle_s: worker.idle.map(|idle| idle.as_secs_f64()),
         }
     }
 
     fn preloader_status(&self, preloader: &PreloaderSnapshot, now: Time) -> PreloaderStatus {
-        let pid = self.workers.get(preloader.id).map_or(0, |process| process.pid);
+        let pid = self.pid(preloader.id);
         PreloaderStatus {
             id: preloader.id.0,
             pid,
@@ -119,44 +153,22 @@ impl State {
     }
 
     fn open_session(&self, session: &SessionSnapshot, now: Time) -> OpenSession {
-        let label = self.connections.get(&session.connection).map(Connection::label);
-        let doing = label.filter(|label| !label.is_empty()).map(str::to_owned);
-        OpenSession { id: session.id.0, age_s: now.since(session.since).as_secs_f64(), doing }
+        let (age_s, doing) = (now.since(session.since).as_secs_f64(), self.doing(session.connection));
+        OpenSession { id: session.id.0, age_s, doing }
     }
 
-    /// The last part of an app's root or name, lengthened until no other known app has the same.
-    pub(super) fn short_name(&self, root: &[u8]) -> String {
-        let apps = self.names();
-        let place = apps.iter().position(|(other, _)| other == root);
-        let labels: Vec<String> = apps.into_iter().map(|(_, label)| label).collect();
-        match place.and_then(|place| unique_names(&labels).into_iter().nth(place)) {
-            Some(name) => name,
-            None => self.name(root, &self.options(root)),
-        }
-    }
-
-    /// Every known app: its root, and what it is called.
+    /// Every known app: its root, and what it is called before that is shortened.
     pub(super) fn names(&self) -> Vec<(Vec<u8>, String)> {
-        self.options.iter().map(|(root, options)| (root.clone(), self.name(root, options))).collect()
+        self.options.roots().map(|root| (root.to_vec(), self.options.label(root))).collect()
     }
 
-    /// What an app is called, from the left part of a path to what is shown of it.
-    fn label(&self, app: &AppSnapshot) -> String {
-        self.name(&app.root, &self.options(&app.root))
-    }
-
-    /// The operator's name for it, else its root.
-    pub(super) fn name(&self, root: &[u8], options: &AppOptions) -> String {
-        let given = self.config.apps.iter().find(|app| app.root == root).and_then(|app| app.name.clone());
-        let start = options.start.as_ref().or(self.config.defaults.start.as_ref());
-        given.unwrap_or_else(|| match start {
-            Some(Start::DemoApp) => "demo".into(),
-            _ => String::from_utf8_lossy(root).into_owned(),
-        })
+    /// After another configuration: what the operator calls its apps.
+    pub(super) fn name_apps_anew(&mut self) {
+        self.options.follow(&self.config);
     }
 }
 
-fn app_state(state: AppState) -> &'static str {
+pub(super) fn app_state(state: AppState) -> &'static str {
     match state {
         AppState::Running => "running",
         AppState::Idle => "idle",
@@ -166,7 +178,7 @@ fn app_state(state: AppState) -> &'static str {
     }
 }
 
-fn worker_state(state: WorkerState) -> &'static str {
+pub(super) fn worker_state(state: WorkerState) -> &'static str {
     match state {
         WorkerState::Starting => "starting",
         WorkerState::Ready => "ready",

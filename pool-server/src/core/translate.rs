@@ -1,9 +1,7 @@
 //! The pool's words from and to the protocol's. The two crates do not know each other; only this file knows both.
 
 use hatchery_pool as pool;
-use hatchery_pool::{
-    Beyond, Concurrency, Disabling, DropReason, Failure, Gate, Invalid, Parking, StopReason, Time, Wanted,
-};
+use hatchery_pool::{Beyond, Concurrency, Disabling, DropReason, Failure, Invalid, Parking, StopReason, Time, Wanted};
 use hatchery_protocol::client::{Ended, How, RestartMode, SessionProtocol};
 use hatchery_protocol::config::{PoolConfig, TenantOptions};
 use hatchery_protocol::keys::Who;
@@ -268,25 +266,6 @@ pub(super) fn swap_step(step: pool::SwapStep) -> SwapStep {
         pool::SwapStep::Back => SwapStep::Back,
         pool::SwapStep::Keep => SwapStep::Keep,
         pool::SwapStep::Undo => SwapStep::Undo,
-    }
-}
-
-pub(super) fn gate(gate: Gate) -> &'static str {
-    match gate {
-        Gate::PoolFull => "pool_full",
-        Gate::AppFull => "app_full",
-        Gate::TenantFull => "tenant_full",
-        Gate::TenantMemory => "tenant_memory",
-        Gate::TooManyStarting => "too_many_starting",
-        Gate::Inspecting => "inspecting",
-        Gate::EnoughStarting => "enough_starting",
-        Gate::Reserved => "reserved",
-        Gate::Disabled => "disabled",
-        Gate::Trying => "trying",
-        Gate::Stopped => "stopped",
-        Gate::Swapping => "swapping",
-        Gate::Rolling => "rolling",
-        Gate::Ending => "ending",
     }
 }
 

@@ -16,7 +16,7 @@ use super::address::Address;
 use super::output::Output;
 use super::ready::{self, NotifySocket};
 use super::shell::{Shell, State};
-use hatchery_pool::{AppId, Event, SessionId, WorkerId};
+use hatchery_pool::{AppId, Event, Generation, SessionId, WorkerId};
 use hatchery_protocol::link::{Findings, LaunchPlan, Listen, Place, ReadyBy, StartAs, ToKeeper, WorkerNumber};
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use reports::Cause;
@@ -66,6 +66,7 @@ pub(super) struct Worker {
     /// 0 until it has one.
     pub(super) pid: i32,
     pub(super) app: AppId,
+    pub(super) generation: Generation,
     start_as: StartAs,
     pub(super) plan: Rc<LaunchPlan>,
     /// `None` until the listener that it makes itself was found.

@@ -183,7 +183,7 @@ impl State {
         (self.app_of(worker), self.pid(worker))
     }
 
-    fn pid(&self, worker: WorkerId) -> i32 {
+    pub(in crate::core) fn pid(&self, worker: WorkerId) -> i32 {
         self.workers.get(worker).map_or(0, |worker| worker.pid)
     }
 
@@ -191,12 +191,10 @@ impl State {
         self.workers.get(worker).map(|worker| self.app_name(worker.app))
     }
 
-    /// What an app is called in the log, inspected or not.
+    /// What an app is called.
     pub(in crate::core) fn app_name(&self, app: AppId) -> String {
-        let known = self.apps.get(&app).map(|app| app.name.clone());
-        known
-            .or_else(|| self.pool.root(app).map(|root| self.name(root, &self.options(root))))
-            .unwrap_or_else(|| app.to_string())
+        let root = self.apps.get(&app).map(|app| app.root.as_slice()).or_else(|| self.pool.root(app));
+        root.map_or_else(|| app.to_string(), |root| self.options.name(root))
     }
 
     fn listed(&self, apps: &[AppId]) -> String {

@@ -39,7 +39,9 @@ impl Shell {
         let id = {
             let mut state = self.state();
             let Some(app) = state.worker_mut(number).map(|(_, worker)| worker.app) else { return };
-            state.apps.entry(app).or_default().cpu_of_gone += cpu;
+            if let Some(known) = state.apps.get_mut(&app) {
+                known.cpu_of_gone += cpu;
+            }
             let Some((id, worker)) = state.worker_mut(number) else { return };
             worker.out_of_memory = out_of_memory;
             if worker.failed_to_start() {

@@ -67,10 +67,10 @@ impl State {
 
     /// Limits that could not be applied and need not be: each is said once of an app.
     pub(super) fn say_missed(&mut self, app: AppId, missed: Vec<String>) {
-        let Some(known) = self.apps.get(&app) else { return };
+        let name = self.app_name(app);
         for sentence in missed {
             if !self.missed.contains(&(app, sentence.clone())) {
-                tracing::warn!(app = known.name, "a limit is not applied: {sentence}");
+                tracing::warn!(app = name, "a limit is not applied: {sentence}");
                 self.missed.insert((app, sentence));
             }
         }

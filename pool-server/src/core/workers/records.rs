@@ -72,7 +72,7 @@ impl State {
             None => worker.map(|worker| worker.output.last()).unwrap_or_default(),
         };
         PostMortem {
-            app: self.short_name(&root),
+            app: self.options.name(&root),
             root: String::from_utf8_lossy(&root).into_owned(),
             worker: passing.worker.0,
             pid: worker.map_or(0, |worker| worker.pid),

@@ -2,6 +2,7 @@
 
 use super::{Role, Stage, Worker};
 use crate::core::address::private_listener;
+use crate::core::output::Printed;
 use crate::core::ready::{self, NotifySocket};
 use crate::core::shell::{Shell, State};
 use hatchery_pool::{AppId, Event, Generation, WorkerId};
@@ -20,9 +21,9 @@ struct Wanted<'a> {
     id: WorkerId,
     generation: Generation,
     start_as: StartAs,
-    /// What the app is called in the log.
-    name: &'a str,
     plan: &'a Rc<LaunchPlan>,
+    /// Where what it prints is kept.
+    printed: &'a Rc<Printed>,
 }
 
 impl State {
@@ -60,8 +61,8 @@ impl State {
         start_as: StartAs,
     ) -> Option<Event> {
         let known = self.apps.get(&app)?;
-        let (name, plan) = (known.name.clone(), Rc::clone(known.plans.get(&generation)?));
-        match self.prepare(shell, &Wanted { app, id, generation, start_as, name: &name, plan: &plan }) {
+        let (plan, printed) = (Rc::clone(known.plans.get(&generation)?), Rc::clone(&known.printed));
+        match self.prepare(shell, &Wanted { app, id, generation, start_as, plan: &plan, printed: &printed }) {
             Ok(()) => None,
             Err(error) => {
                 let report = self.keep_report(SpawnReport {
@@ -79,7 +80,7 @@ impl State {
     }
 
     fn prepare(&mut self, shell: &Shell, wanted: &Wanted<'_>) -> std::io::Result<()> {
-        let Wanted { app, id, generation, start_as, name, plan } = *wanted;
+        let Wanted { app, id, generation, start_as, plan, printed } = *wanted;
         let role = if start_as == StartAs::Preloader { Role::Preloader } else { Role::Worker };
         let (listener, address) = match (role, plan.listen) {
             (Role::Worker, Listen::Fd | Listen::Stdin) => {
@@ -90,8 +91,8 @@ impl State {
         };
         let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let file = if self.outputs.are_files() { self.short_name(&plan.root) } else { String::new() };
-        let output = self.outputs.of_process(name, &file, role, stdout, stderr)?;
+        let name = self.app_name(app);
+        let output = self.outputs.of_process(&name, role, printed, stdout, stderr)?;
         let notify = match (role, plan.ready) {
             (Role::Worker, ReadyBy::Notify) => Some(NotifySocket::bind(&self.workers.notify)?),
             (Role::Worker, ReadyBy::Probe) | (Role::Preloader, _) => None,
@@ -110,6 +111,7 @@ impl State {
         let mut process = Worker {
             pid: 0,
             app,
+            generation,
             start_as,
             plan: Rc::clone(plan),
             address,

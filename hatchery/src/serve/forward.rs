@@ -7,12 +7,14 @@ use super::fastcgi::{Odd, Verdict};
 use super::headers::{self, Peer};
 use super::interim::Interim;
 use super::log_line::Lines;
+use super::marks;
 use super::pages::{Document, Page, Reader};
 use super::pieces::Pieces;
 use super::pool::Pool;
 use super::reload::Routes;
 use super::router::{Route, Router};
 use super::switch::Switched;
+use super::tally::{Counted, Tally};
 use super::telling::{self, Finder, Folders, Way};
 use super::upload::{Source, Unspooled, Upload};
 use super::wire::Speech;
@@ -29,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// An answer's body: a worker's, a page of our own, or a file of the application's.
-pub(crate) type Answer = Response<Either<WorkerBody, Either<Full<Bytes>, Pieces>>>;
+pub(crate) type Answer = Response<Counted<Either<WorkerBody, Either<Full<Bytes>, Pieces>>>>;
 
 /// How long a client should wait where the pool is away for a moment, or out of descriptors.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -42,6 +44,7 @@ pub(crate) struct Front {
     pub(crate) routes: Routes,
     pub(crate) pool: Pool,
     pub(crate) folders: Folders,
+    pub(crate) tally: Tally,
     /// Connections that are no HTTP any more.
     pub(crate) switched: TaskTracker,
     /// The end of the time for open requests.
@@ -50,13 +53,15 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) async fn answer(&self, peer: Peer, interim: &Interim, mut request: Request<Incoming>) -> Answer {
-        let begun = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
+        let begun = Instant::now();
         let reader = Reader::of(request.headers());
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let router = self.routes.now();
+        let asked = Asked::of(&head, &router);
+        let open = self.tally.of(asked.as_ref().ok().map(|asked| &asked.route.root)).begin(begun);
         let answered = async {
-            let asked = Asked::of(&head, &router)?;
+            let asked = asked?;
             let source = Source::of(body).await.map_err(|_| unfinished())?;
             let outcome = match self.exchange(peer, interim, &head, &asked, source).await? {
                 Answered::Worker(outcome) => outcome,
@@ -80,11 +85,11 @@ impl Front {
             .await
             .unwrap_or_else(|page: Page| page.answer(reader).map(|page| Either::Right(Either::Left(page))));
         interim.end();
-        if let Some(begun) = begun {
+        if tracing::enabled!(tracing::Level::DEBUG) {
             let (status, ms) = (answer.status().as_u16(), begun.elapsed().as_secs_f64() * 1000.0);
             tracing::debug!(method = %head.method, path = head.uri.path(), status, ms, "answered");
         }
-        answer
+        Counted::answer(answer, open)
     }
 
     /// One attempt, and further ones where the earlier can't have done any harm.
@@ -104,8 +109,9 @@ impl Front {
             return Ok(Answered::File(file));
         }
         let mut attempts = Attempts::default();
+        let line = marks::line(&head.method, &asked.uri, headers::client(&head.headers, peer));
         loop {
-            let session = match self.pool.get(root).await {
+            let session = match self.pool.get(root, &line).await {
                 Ok(session) => session,
                 Err(error) if attempts.may_start_another(&error) => continue,
                 Err(error) => return Err(refused(asked, &error)),
@@ -233,7 +239,8 @@ fn unspooled(why: Unspooled) -> Page {
 fn refused(asked: &Asked<'_>, error: &GetError) -> Page {
     let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let app = asked.route.root.display();
-    tracing::error!(%app, status = status.as_u16(), path = asked.uri.path(), "{error}");
+    let (status_said, path, trace_id) = (status.as_u16(), asked.uri.path(), asked.trace_id);
+    tracing::error!(%app, status = status_said, path, trace_id, "{error}");
     let development = asked.route.development;
     if let GetError::SpawnFailed(report) = error
         && development
@@ -286,6 +293,7 @@ struct Asked<'a> {
     uri: Uri,
     host: Option<HeaderValue>,
     method: &'a Method,
+    trace_id: Option<&'a str>,
 }
 
 impl<'a> Asked<'a> {
@@ -312,7 +320,8 @@ impl<'a> Asked<'a> {
         let shown = host.as_ref().map(HeaderValue::to_str).transpose();
         let shown = shown.map_err(|_| Page::bad_request("The Host of the request is no name."))?;
         let route = router.find(shown, path.path()).ok_or_else(Page::not_found)?;
-        Ok(Self { route, uri: Uri::from(path), host, method: &head.method })
+        let trace_id = marks::trace_id(&head.headers);
+        Ok(Self { route, uri: Uri::from(path), host, method: &head.method, trace_id })
     }
 
     fn call<'c>(
@@ -392,8 +401,9 @@ fn bad_gateway(text: impl Into<String>) -> Page {
 }
 
 fn log(asked: &Asked<'_>, pid: i32, page: &Page, why: &str) {
-    let (app, status) = (asked.route.root.display(), page.status().as_u16());
-    tracing::error!(%app, pid, status, method = %asked.method, path = asked.uri.path(), "no answer from a worker: {why}");
+    let (app, status, path) = (asked.route.root.display(), page.status().as_u16(), asked.uri.path());
+    let (method, trace_id) = (asked.method, asked.trace_id);
+    tracing::error!(%app, pid, status, %method, path, trace_id, "no answer from a worker: {why}");
 }
 
 /// What the pool said, else hyper's sentence and what caused it.

@@ -6,6 +6,7 @@
 //! | [`listen`], [`inherit`], [`accept`] | where clients come in, and their connections |
 //! | [`router`], [`forward`] | which app a request is for, and its way there |
 //! | [`attempts`] | how often a request is tried |
+//! | [`tally`], [`marks`] | what is counted, and what an operator recognises a request by |
 //! | [`headers`], [`upload`], [`exchange`], [`switch`] | head and body of the request, the answer, and what is no HTTP |
 //! | [`telling`], [`cgi`], [`fastcgi`], [`wire`] | the same for workers that speak another protocol |
 //! | [`documents`], [`files`], [`pieces`] | which script or file answers, where an app is a folder of them |
@@ -31,6 +32,7 @@ mod limits;
 pub(crate) mod listen;
 mod log_line;
 mod logging;
+mod marks;
 pub(crate) mod pages;
 mod pieces;
 pub(crate) mod plan;
@@ -40,6 +42,7 @@ mod rights;
 pub(crate) mod router;
 mod service;
 mod switch;
+pub(crate) mod tally;
 mod telling;
 mod upload;
 mod wire;
@@ -63,6 +66,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tally::Tally;
 use telling::Folders;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -157,6 +161,7 @@ async fn serve(
         routes: Routes::new(plan.router),
         pool: Pool::new(server),
         folders: Folders::default(),
+        tally: Tally::default(),
         switched: TaskTracker::new(),
         cut: cut.clone(),
     });
@@ -185,6 +190,7 @@ async fn serve(
     service.ready(&holding.what());
     let lost = tokio::select! {
         _ = signals.next() => None,
+        () = front.pool.told_to_end() => None,
         problem = front.pool.keep_alive(revival) => Some(problem),
         () = reloading => None,
         _ = &mut besides => None,

@@ -1,7 +1,9 @@
 //! The pool inside the web server: its channel, and a new one whenever the old one is gone.
 
 use super::reload::Reloads;
-use hatchery_pool_client::{CallError, Client, ConnectError, GetError, PoolConfig, PoolServer, Session, ShutdownError};
+use hatchery_pool_client::{
+    AppOptions, CallError, Client, ConnectError, GetError, PoolConfig, PoolServer, Session, ShutdownError,
+};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -64,15 +66,16 @@ impl Pool {
         }
     }
 
-    /// A session with the app at `root`. A pool that went away meanwhile is waited for: nothing was sent yet.
+    /// A session with the app at `root`, for what `line` says. A pool that went away meanwhile is waited for: nothing
+    /// was sent yet.
     ///
     /// # Errors
     /// The pool's own, or that it stays away.
-    pub(crate) async fn get(&self, root: &Path) -> Result<Session, GetError> {
+    pub(crate) async fn get(&self, root: &Path, line: &str) -> Result<Session, GetError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let gone = match self.client(deadline).await {
-                Ok((client, number)) => match client.get(root).await {
+                Ok((client, number)) => match client.get_labelled(root, &AppOptions::default(), line).await {
                     Err(GetError::PoolGone(why)) => {
                         self.give_up(number);
                         why
@@ -112,6 +115,38 @@ impl Pool {
             Ok(Some(server)) => timeout(Duration::ZERO, server.gone()).await.is_ok(),
             // It is being started, or was told to go.
             Ok(None) | Err(_) => true,
+        }
+    }
+
+    /// The pool's channel, for what is no request.
+    ///
+    /// # Errors
+    /// Why there is none within that time.
+    pub(crate) async fn operator(&self, within: Duration) -> Result<Client, String> {
+        let deadline = Instant::now() + within;
+        loop {
+            let (client, number) = self.client(deadline).await?;
+            match timeout_at(deadline, client.count()).await {
+                Ok(Err(CallError::PoolGone(_))) => self.give_up(number),
+                Ok(_) => return Ok(client),
+                Err(_) => return Err("it does not answer".to_owned()),
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until the operator wants all of this to end, whichever pool is told so.
+    pub(crate) async fn told_to_end(&self) {
+        loop {
+            if let Some(server) = self.server.read().await.as_ref() {
+                tokio::select! {
+                    biased;
+                    () = server.told_to_end() => return,
+                    // A new one may come, and be told so too.
+                    () = server.gone() => {}
+                }
+            }
+            sleep(PAUSE).await;
         }
     }
 

@@ -101,6 +101,8 @@ pub(crate) enum Config {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Print the JSON schema of such a file, for editors and other tools
+    Schema,
 }
 
 #[derive(Args, Debug)]

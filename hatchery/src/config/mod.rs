@@ -7,13 +7,17 @@
 //! | [`arguments`] | the same keys as options and environment variables |
 //! | [`settings`] | whether it all makes sense, and what the pool is told |
 //! | [`source`] | how the pool reads it again |
-//! | [`reference`] | the keys as `docs/configuration.md` lists them |
+//! | [`schema`] | the keys as a JSON schema |
+//! | [`reference`], [`sample`] | the keys as `docs/configuration.md` lists them, and `packaging/pool.toml` |
 
 pub(crate) mod arguments;
 pub(crate) mod file;
 pub(crate) mod mistake;
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod sample;
+mod schema;
 pub(crate) mod settings;
 pub(crate) mod source;
 mod value;
@@ -33,4 +37,9 @@ pub(crate) fn check(path: &Path) -> ExitCode {
         Ok(()) => status,
         Err(problem) => complain(problem),
     }
+}
+
+/// `hatchery config schema`.
+pub(crate) fn print_schema() -> ExitCode {
+    crate::print(&schema::text()).map_or_else(complain, |()| ExitCode::SUCCESS)
 }

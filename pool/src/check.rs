@@ -103,6 +103,7 @@ impl Pool {
     }
 
     fn check_app(&self, id: AppId, app: &App) -> Checked {
+        self.check_counters(id, app)?;
         ensure(self.app(&app.root) == Some(id), || format!("{id} is not found by its root"))?;
         let crew = self.roster.crew(id);
         if let Some(oldest) = self.queue.first(id) {
@@ -122,6 +123,18 @@ impl Pool {
         ensure(unstaffed, || format!("{id} is not where apps without a worker wait"))?;
         let over = app.max_idle().is_some() && crew.serving > app.min() && crew.longest_idle().is_some();
         ensure(!over || self.timers.time(Timer::Idle(id)).is_some(), || format!("{id} has no idle timer"))
+    }
+
+    /// Each session is waited for once, and open or over.
+    fn check_counters(&self, id: AppId, app: &App) -> Checked {
+        let counters = &app.counters;
+        let connections = self.book.connections();
+        let open = connections.filter(|(_, connection)| connection.app == id && connection.state == Use::Open);
+        let (open, over) = (open.count() as u64, counters.sessions_ended.values().sum::<u64>());
+        let holds = counters.sessions == open + over
+            && counters.wait.count() == counters.sessions
+            && counters.session.count() == over;
+        ensure(holds, || format!("{id} has {open} open sessions and has counted {counters:?}"))
     }
 
     /// A restart is where its workers are.

@@ -1,7 +1,7 @@
 //! What clients, operators and fate do while faults are on.
 
 use crate::books::{Checked, Use};
-use crate::knobs::AppKnobs;
+use crate::knobs::{AppKnobs, tenant};
 use crate::world::World;
 use hatchery_pool::{
     AppId, ClientId, Close, ConnectionId, Event, Exit, ReportId, Request, RestartMode, SessionId, Time, WorkerId,
@@ -154,7 +154,7 @@ impl World {
         let request = self.random.percent(80).then(|| self.new_request(client));
         let app = self.random.pick(&self.knobs.apps).expect("there is an app");
         let root = if self.random.percent(5) { b"/unheard-of".to_vec() } else { app.root.clone() };
-        let event = match self.random.number(0..=14) {
+        let event = match self.random.number(0..=16) {
             0 | 1 => Event::Clear { request },
             2 | 3 => Event::SetMax { request, max: NonZeroU32::new(self.random.count(1..=6)).expect("not zero") },
             4 => {
@@ -170,6 +170,12 @@ impl World {
                 if self.random.percent(10) {
                     settings.max_queue += 1;
                 }
+                Event::Added { request, root: app.root, settings }
+            }
+            15 | 16 => {
+                // It moves to another tenant, or to none.
+                let mut settings = app.settings(&self.machine.pool.settings().defaults);
+                settings.tenant = self.random.percent(80).then(|| tenant(&mut self.random));
                 Event::Added { request, root: app.root, settings }
             }
             7 => Event::Removed { request, root },

@@ -2,12 +2,14 @@
 //! nothing of how it decides, only what may never happen.
 
 mod breaker;
+mod counts;
 mod judge;
 mod life;
 mod preloaders;
 mod records;
 mod rolls;
 mod swaps;
+mod tenants;
 
 use breaker::Broken;
 
@@ -119,6 +121,11 @@ pub(crate) struct Books {
     deploys: BTreeMap<AppId, rolls::Deploy>,
     /// Apps that the operator has disabled.
     disabled: BTreeSet<Vec<u8>>,
+    /// Whose the apps are that belong to a tenant.
+    tenants: BTreeMap<Vec<u8>, String>,
+    counted: BTreeMap<AppId, counts::Counted>,
+    /// Apps that the operator has registered.
+    registered: BTreeSet<Vec<u8>>,
     /// An update that was asked for in this step: by whom, and how it begins.
     staged: Option<(AppId, Option<Request>, SwapStep)>,
     /// In this step an app may restart, and begin anew.
@@ -156,6 +163,9 @@ impl Books {
             broken: BTreeMap::new(),
             deploys: BTreeMap::new(),
             disabled: BTreeSet::new(),
+            tenants: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            registered: BTreeSet::new(),
             staged: None,
             may_restart: false,
         }
@@ -182,6 +192,7 @@ impl Books {
         self.told_of_rolls(event);
         self.told_of_life(event, now);
         self.told_of_preloaders(event, now);
+        self.told_of_counts(event);
         match event {
             Event::Asked { request, root, .. } => {
                 self.arrivals += 1;
@@ -228,6 +239,7 @@ impl Books {
                 }
             }
             Event::Exited { worker, .. } => {
+                self.count_exit(*worker);
                 self.workers.remove(worker);
                 self.end_where(|connection| connection.worker == *worker);
             }
@@ -258,7 +270,7 @@ impl Books {
             Event::SetMax { max, .. } => self.settings.max = *max,
             Event::SetMaxPerApp { max_per_app, .. } => self.max_per_app = *max_per_app,
             Event::SetMaxIdleTime { max_idle, .. } => self.max_idle = *max_idle,
-            _ => {}
+            _ => self.tenant_said(order),
         }
     }
 

@@ -1,6 +1,7 @@
 //! New versions: restarts, updates, another configuration; and what becomes of them.
 
 use crate::books::Checked;
+use crate::knobs::tenant_settings;
 use crate::world::World;
 use hatchery_pool::{AppId, ClientId, Event, Generation, ReportId, RestartMode, Settings};
 use std::num::NonZeroU32;
@@ -26,12 +27,17 @@ impl World {
 
     /// The configuration is read again. Limits of single apps stay as they are.
     fn reload(&mut self) -> Checked {
+        let mut tenants = self.machine.pool.settings().tenants.clone();
+        for limits in tenants.values_mut() {
+            *limits = tenant_settings(&mut self.random);
+        }
         let mut at_least_one = |most| NonZeroU32::new(self.random.count(1..=most)).expect("it is at least one");
         let settings = Settings {
             max: at_least_one(6),
             max_starting: at_least_one(3),
             surge: self.random.count(0..=2),
             fair_wait: self.random.millis(0..=1000),
+            tenants,
             ..self.machine.pool.settings().clone()
         };
         self.tell(Event::Reloaded { settings: Box::new(settings) })

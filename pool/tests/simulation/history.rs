@@ -183,6 +183,10 @@ fn shortage(world: &World, app: &AppKnobs) -> Option<AppSnapshot> {
     let stays = |state| matches!(state, WorkerState::Starting | WorkerState::Ready | WorkerState::Busy);
     let live = found.workers.iter().filter(|worker| stays(worker.state)).count() as u32;
     let limit = world.books.limit_of(&app.root).unwrap_or(u32::MAX);
+    let limits = world.books.tenant_limits(&app.root);
+    let crowded = limits.max.zip(world.books.of_tenant(&app.root)).is_some_and(|(max, count)| count >= max.get());
+    // What its tenant's workers use comes and goes.
+    let full = full || crowded || limits.max_memory.is_some();
     (!full && live < app.wanted.min.unwrap_or(0).min(limit) && found.served > 0).then_some(found)
 }
 
@@ -211,7 +215,9 @@ fn left_over(world: &World) -> Checked {
         let min = world.knobs.apps.iter().find(|knobs| knobs.root == app.root).and_then(|knobs| knobs.wanted.min);
         let min = min.unwrap_or(0);
         // One that has to have workers waits for room.
-        let waits = min > 0 && left.count >= left.max;
+        let limits = world.books.tenant_limits(&app.root);
+        let crowded = limits.max.zip(world.books.of_tenant(&app.root)).is_some_and(|(max, count)| count >= max.get());
+        let waits = min > 0 && (left.count >= left.max || crowded || limits.max_memory.is_some());
         let unused = app.workers.iter().all(|worker| worker.sessions.is_empty() && worker.leases == 0);
         // Those that are kept are renewed without an end.
         let renewed = |worker: &WorkerSnapshot| worker.state != WorkerState::Ready || worker.why.is_some();

@@ -28,6 +28,7 @@ impl Books {
                 | Effect::ForgetPlan { .. }
         );
         ensure!(!self.ended || harmless, "{effect:?} after the end");
+        self.ordered_for_counts(effect);
         self.ordered_for_life(effect, now)?;
         self.ordered_for_failures(effect, now)?;
         self.ordered_for_swaps(effect)?;
@@ -120,6 +121,7 @@ impl Books {
         if let Notice::Registered { app } = notice {
             let Some(root) = root else { return Err(format!("{app} has no root")) };
             self.apps.insert(*app, root.to_vec());
+            self.tenant_of_new(root);
         }
         Ok(())
     }
@@ -146,6 +148,7 @@ impl Books {
             within,
             "{id} is started above max {max} or its app's limit {limit}, surge {surge} (invariants 1 and 10)"
         );
+        self.spawned_of_tenant(&root, id, surge as u32, kept)?;
         let staffed = self.live(app).next().is_some();
         let mut starts = 0;
         for worker in self.workers.values().filter(|worker| worker.is_starting() && !worker.was_told_to_leave()) {
@@ -267,6 +270,8 @@ impl Books {
         ensure!(self.workers.values().all(|worker| worker.app != app), "{app} is forgotten with workers");
         let Some(root) = self.apps.remove(&app) else { return Err(format!("{app} is forgotten twice")) };
         self.broken.remove(&root);
+        self.tenants.remove(&root);
+        self.registered.remove(&root);
         ensure!(self.open.values().all(|open| open.root != root), "{app} is forgotten with waiters");
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What a seed decides about its world before anything happens.
 
 use crate::random::Random;
-use hatchery_pool::{AppSettings, Concurrency, Parking, Plan, Settings, Wanted};
+use hatchery_pool::{AppSettings, Concurrency, Parking, Plan, Settings, TenantSettings, Wanted};
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub(crate) struct AppKnobs {
     /// When nothing goes wrong with it any more, in seconds; faults end before the others'.
     pub(crate) sound_from: u64,
     pub(crate) prestart: bool,
+    /// Whose it is, where the operator says so.
+    pub(crate) tenant: Option<String>,
     /// Generations whose code is broken, and steps of an exchange that fail.
     pub(crate) broken: u32,
     pub(crate) unswappable: u32,
@@ -79,7 +81,7 @@ const ENOUGH: u64 = 1000;
 impl AppKnobs {
     /// The limits it has, but for those that orders change.
     pub(crate) fn settings(&self, defaults: &AppSettings) -> AppSettings {
-        AppSettings { prestart: self.prestart, ..self.wanted.applied_to(defaults) }
+        AppSettings { prestart: self.prestart, tenant: self.tenant.clone(), ..self.wanted.applied_to(defaults) }
     }
 
     pub(crate) fn concurrency(&self) -> Concurrency {
@@ -154,12 +156,31 @@ fn settings(random: &mut Random) -> Settings {
             breaker_failures: NonZeroU32::new([0, 1, 3, 5][random.number(0..=3) as usize]),
             breaker_window: random.millis(2000..=60_000),
             dump: random.percent(40),
-            tenant: None,
+            tenant: sometimes(random, tenant),
         },
         bounded: random.percent(20),
         apps_under: vec![b"/apps".to_vec()],
-        tenants: BTreeMap::new(),
+        tenants: if random.percent(40) { tenants(random) } else { BTreeMap::new() },
     }
+}
+
+/// Those that are known. The third is not: it has no limits.
+fn tenants(random: &mut Random) -> BTreeMap<String, TenantSettings> {
+    let known = TENANTS[..2].iter().map(|name| ((*name).to_owned(), tenant_settings(random)));
+    known.collect()
+}
+
+pub(crate) fn tenant_settings(random: &mut Random) -> TenantSettings {
+    TenantSettings {
+        max: random.percent(70).then(|| at_least_one(random.count(1..=4))),
+        max_memory: random.percent(30).then(|| at_least(random.number(800..=4000))),
+    }
+}
+
+const TENANTS: [&str; 3] = ["acme", "blue", "cobalt"];
+
+pub(crate) fn tenant(random: &mut Random) -> String {
+    TENANTS[random.number(0..=2) as usize].to_owned()
 }
 
 /// What is switched off in most worlds, so that each is seen alone too.
@@ -203,6 +224,7 @@ fn app(random: &mut Random, number: u64) -> AppKnobs {
         preloader_dies: chance(random, 60),
         sound_from: [10, 60, 10_000][random.number(0..=2) as usize],
         prestart: random.percent(40),
+        tenant: random.percent(60).then(|| tenant(random)),
         broken: chance(random, 80),
         unswappable: chance(random, 50),
         memory: Memory {

@@ -150,6 +150,10 @@ impl Books {
         self.limits(&worker.root).max_memory.map(std::num::NonZero::get)
     }
 
+    fn tenant_memory_of(&self, worker: WorkerId) -> bool {
+        self.workers.get(&worker).is_some_and(|worker| self.tenant_limits(&worker.root).max_memory.is_some())
+    }
+
     /// It is decided that a worker is killed.
     fn is_doomed(&mut self, id: WorkerId, why: StopReason, now: Time) {
         let dump = self.settings.defaults.dump;
@@ -185,7 +189,8 @@ impl Books {
             }
             Effect::Sample { worker: id } => {
                 let serving = self.workers.get(id).is_some_and(|worker| worker.phase == Phase::Serving);
-                ensure!(serving && self.memory_of(*id).is_some(), "{id} is measured for nothing");
+                let weighed = self.memory_of(*id).is_some() || self.tenant_memory_of(*id);
+                ensure!(serving && weighed, "{id} is measured for nothing");
             }
             Effect::Ping { worker: id } => {
                 let serving = self.workers.get_mut(id).filter(|worker| worker.phase == Phase::Serving);
@@ -241,6 +246,11 @@ impl Books {
     /// A worker that has done enough stays until another serves in its place.
     fn leaves(&mut self, id: WorkerId, why: StopReason) -> Checked {
         let (max, surge) = (self.settings.max.get() as usize, self.settings.surge);
+        if why == StopReason::TenantMemory
+            && let Some(root) = self.workers.get(&id).map(|worker| worker.root.clone())
+        {
+            self.left_for_memory(&root, id)?;
+        }
         let Some(worker) = self.workers.get_mut(&id) else { return Err(format!("{id} leaves and does not exist")) };
         let first = worker.life.why.is_none();
         ensure!(first || worker.life.why == Some(why), "{id} leaves for {why:?} and not {:?}", worker.life.why);
@@ -274,6 +284,7 @@ impl Books {
         let of_app = || self.workers.iter().filter(|(_, worker)| worker.app == app);
         let full = self.workers.len() + waiting(None) >= max
             || limit.is_some_and(|limit| of_app().count() + waiting(Some(app)) >= limit.get() as usize)
+            || self.tenant_may_be_full(app)
             // Somebody may have begun to wait for one in this very step.
             || self.any_loading();
         ensure!(full, "{id} leaves first though there is room for another (invariant 11)");

@@ -279,7 +279,8 @@ impl Books {
         }
         let limit = self.limit_of(&self.apps[&app]).unwrap_or(u32::MAX) as usize;
         let of_app = self.workers.values().filter(|worker| worker.app == app).count();
-        let alone = of_app == self.workers.len() && of_app >= self.settings.max.get() as usize;
+        let alone =
+            of_app == self.workers.len() && of_app >= self.settings.max.get() as usize || self.fills_its_tenant(app);
         let deploy = self.deploy(app);
         if why != StopReason::OldGeneration || generation < deploy.present {
             return Ok(());
@@ -295,9 +296,9 @@ impl Books {
 
     /// The first worker of a new generation is no reason for another to leave.
     fn is_surplus(&self, id: WorkerId, app: AppId) -> Checked {
-        let live = |of: Option<AppId>| {
+        let live = |of: &dyn Fn(AppId) -> bool| {
             let live = self.workers.values().filter(|worker| worker.is_starting() || worker.phase == Phase::Serving);
-            let live = live.filter(|worker| of.is_none_or(|app| worker.app == app) && !worker.was_told_to_leave());
+            let live = live.filter(|worker| of(worker.app) && !worker.was_told_to_leave());
             let beside = |worker: &&super::Worker| {
                 let serves = self.workers.values().any(|other| other.app == worker.app && other.is_serving());
                 // One for which another has made room is in that one's place.
@@ -306,12 +307,16 @@ impl Books {
                 serves && !placed && worker.is_starting() && self.is_first(worker.app, worker.generation)
             };
             // Who waits for a preloader has a place.
-            let waiting = self.waiting.values().filter(|&&waits| of.is_none_or(|app| waits == app));
+            let waiting = self.waiting.values().filter(|&&waits| of(waits));
             live.filter(|worker| !beside(worker)).count() + waiting.count()
         };
         let limit = self.limit_of(&self.apps[&app]).unwrap_or(u32::MAX);
         // It is told already, and counts.
-        let too_many = live(None) >= self.settings.max.get() as usize || live(Some(app)) >= limit as usize;
+        let shared = |other: AppId| self.is_of_same_tenant(app, other);
+        let most = self.tenant_limits(&self.apps[&app]).max.map_or(usize::MAX, |max| max.get() as usize);
+        let too_many = live(&|_| true) >= self.settings.max.get() as usize
+            || live(&|other| other == app) >= limit as usize
+            || live(&shared) >= most;
         ensure!(too_many, "{id} leaves as surplus, and there are no more than there may be (invariant 19)");
         Ok(())
     }

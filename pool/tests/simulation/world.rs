@@ -142,6 +142,10 @@ impl World {
         }
         if self.steps.is_multiple_of(8) {
             let seen = pool.snapshot(self.now);
+            for app in &seen.apps {
+                let counters = pool.counters(app.id).ok_or("an app that counts nothing")?;
+                self.books.check_counts(app.id, counters)?;
+            }
             let sessions: usize =
                 seen.apps.iter().flat_map(|app| &app.workers).map(|worker| worker.sessions.len()).sum();
             let leases: u32 = seen.apps.iter().flat_map(|app| &app.workers).map(|worker| worker.leases).sum();

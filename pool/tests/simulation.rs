@@ -142,3 +142,13 @@ fn a_version_that_is_kept_though_it_does_not_start_is_found() {
 fn a_preloader_that_hangs_for_ever_is_found() {
     seeds_to_find(Bug::HungPreloader);
 }
+
+#[test]
+fn a_tenant_that_has_too_many_is_found() {
+    seeds_to_find(Bug::TenantOffByOne);
+}
+
+#[test]
+fn what_is_counted_and_did_not_happen_is_found() {
+    seeds_to_find(Bug::SilentFailure);
+}

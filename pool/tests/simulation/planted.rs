@@ -37,6 +37,10 @@ pub(crate) enum Bug {
     BlindKeep,
     /// A preloader that hangs is never killed.
     HungPreloader,
+    /// One worker more than a tenant may have is thought to be allowed.
+    TenantOffByOne,
+    /// A failed start that nobody is told of is counted all the same.
+    SilentFailure,
 }
 
 impl Bug {
@@ -47,6 +51,7 @@ impl Bug {
             Effect::Answer { answer: Answer::Refused(Refusal::SpawnFailed(_)), .. } => self == Self::ForgottenAsker,
             Effect::Revoke { why: EndReason::Restarted, .. } => self == Self::SparedSessions,
             Effect::KillPreloader { .. } => self == Self::HungPreloader,
+            Effect::Notice(Notice::SpawnFailed { .. }) => self == Self::SilentFailure,
             _ => false,
         }
     }
@@ -67,6 +72,9 @@ impl Machine {
         if bug == Some(Bug::Surge) {
             settings.surge += 1;
         }
+        if bug == Some(Bug::TenantOffByOne) {
+            raise_tenants(&mut settings);
+        }
         Self { pool: Pool::new(settings), bug, granted: BTreeMap::new() }
     }
 
@@ -74,6 +82,13 @@ impl Machine {
         match self.bug {
             None | Some(Bug::Surge) => self.pool.step(now, event),
             Some(Bug::OffByOne) => self.pool.step(now, raised(event)),
+            Some(Bug::TenantOffByOne) => match event {
+                Event::Reloaded { mut settings } => {
+                    raise_tenants(&mut settings);
+                    self.pool.step(now, Event::Reloaded { settings })
+                }
+                event => self.pool.step(now, event),
+            },
             Some(Bug::LostWaiter) => self.step_and_lose(now, event),
             Some(Bug::DoubleClose) => self.step_and_close_again(now, event),
             Some(Bug::HastyRenewal) => self.step_and_hurry(now, event),
@@ -91,7 +106,13 @@ impl Machine {
                 steps.filter(|step| **step == SwapStep::Undo).for_each(|step| *step = SwapStep::Keep);
                 effects
             }
-            Some(bug @ (Bug::LostRecord | Bug::ForgottenAsker | Bug::SparedSessions | Bug::HungPreloader)) => {
+            Some(
+                bug @ (Bug::LostRecord
+                | Bug::ForgottenAsker
+                | Bug::SparedSessions
+                | Bug::HungPreloader
+                | Bug::SilentFailure),
+            ) => {
                 let mut effects = self.pool.step(now, event);
                 effects.retain(|effect| !bug.swallows(effect));
                 effects
@@ -212,6 +233,12 @@ fn raised(event: Event) -> Event {
     match event {
         Event::SetMax { request, max } => Event::SetMax { request, max: one_more(max) },
         other => other,
+    }
+}
+
+fn raise_tenants(settings: &mut Settings) {
+    for limits in settings.tenants.values_mut() {
+        limits.max = limits.max.map(one_more);
     }
 }
 

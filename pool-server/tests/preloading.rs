@@ -263,7 +263,7 @@ fn in_a_log_for_machines_a_failed_start_has_its_parts() {
     let json = hatchery_protocol::config::LogFormat::Json;
     let mut played = Played::with("broken", |start| start.config.log.format = json);
     played.report();
-    let line = played.logs("spawn_failed");
+    let line = played.logs(r#""event":"spawn_failed""#);
     let line: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!((&line["problem"], &line["remedy"]), (&"there is no module flask".into(), &"Install it.".into()));
     assert_eq!((&line["step"], &line["exit"]), (&"load".into(), &"exit status 1".into()));

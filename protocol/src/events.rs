@@ -106,8 +106,16 @@ events! {
     UpdateUndone = "update_undone", Error;
     /// The last step of an exchange of folders failed: somebody has to look at them
     ExchangeFailed = "exchange_failed", Error;
+    /// What is known of a worker that did not leave in peace is kept
+    PostMortem = "post_mortem", Warn;
+    /// A preloader has a process
+    PreloaderStarted = "preloader_started", Info;
     /// A preloader has loaded its application
     PreloaderReady = "preloader_ready", Info;
+    /// A preloader was asked to leave (TERM)
+    PreloaderStopping = "preloader_stopping", Info;
+    /// A preloader is ended by force (KILL)
+    PreloaderKilled = "preloader_killed", Warn;
     /// A preloader's process is gone, as it was told to be
     PreloaderExited = "preloader_exited", Info;
     /// A preloader's process is gone, and nobody told it to

@@ -3,8 +3,10 @@
 mod notices;
 
 use super::connections::Connection;
+use super::events::News;
 use super::shell::{OPERATOR, Shell, State};
 use super::translate;
+use super::words;
 use super::workers::{Order, Worker};
 use hatchery_pool::{
     Answer, AppId, ClientId, ConnectFailure, ConnectionId, Effect, Event, Generation, Notice, Path, Refusal, Request,
@@ -12,6 +14,7 @@ use hatchery_pool::{
 };
 use hatchery_protocol::channel::SendError;
 use hatchery_protocol::client::{self, LeaseId, RequestId, ToClient, Transport};
+use hatchery_protocol::events::EventName;
 use hatchery_protocol::link::{AppNumber, LaunchPlan, ToKeeper, WorkerNumber};
 use hatchery_protocol::memfd;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -48,7 +51,8 @@ impl State {
                 }
             }
             Effect::Drain { worker, why } => {
-                tracing::info!(worker = worker.0, "draining: {}", translate::stop_reason(why));
+                let text = format!("draining: {}", translate::stop_reason(why));
+                self.happened(News::of(EventName::WorkerDraining, text).worker(worker).why(words::stop_reason(why)));
             }
             Effect::Stop { worker, why } => self.stop(worker, why),
             Effect::Kill { worker, why } => self.kill(worker, why),
@@ -56,6 +60,8 @@ impl State {
                 let number = AppNumber(self.number(app.0));
                 self.tell_keeper(&ToKeeper::Forget { app: number, generation: None }, &[]);
                 self.watching.leave(app);
+                // Its root is not known to the pool any more, but here.
+                self.happened(News::of(EventName::AppForgotten, "forgotten").app(app));
                 self.forget(app, &root);
             }
             Effect::ForgetPlan { app, generation } => self.forget_plan(app, generation),
@@ -122,7 +128,8 @@ impl State {
     }
 
     fn stop(&mut self, worker: WorkerId, why: StopReason) {
-        tracing::info!(worker = worker.0, "stopping: {}", translate::stop_reason(why));
+        let text = format!("stopping: {}", translate::stop_reason(why));
+        self.happened(News::of(EventName::WorkerStopping, text).worker(worker).why(words::stop_reason(why)));
         let number = WorkerNumber(self.number(worker.0));
         let order = Order { kill: false, start_timed_out: why == StopReason::StartTimedOut };
         if self.workers.order(worker, order) {
@@ -132,7 +139,8 @@ impl State {
 
     fn kill(&mut self, worker: WorkerId, why: StopReason) {
         let told = self.workers.get(worker).is_some_and(Worker::is_asked_to_leave);
-        tracing::warn!(worker = worker.0, "{}", translate::killing(why, told));
+        let text = translate::killing(why, told);
+        self.happened(News::of(EventName::WorkerKilled, text).worker(worker).why(words::stop_reason(why)));
         let number = WorkerNumber(self.number(worker.0));
         let order = Order { kill: true, start_timed_out: why == StopReason::StartTimedOut };
         if self.workers.order(worker, order) {

@@ -1,4 +1,9 @@
-//! What happened: the last of it kept, and all of it passed on to those who listen. Built in one place, `effects/news.rs`.
+//! What happened: the last of it kept, and all of it passed on to those who listen.
+
+mod logged;
+mod news;
+
+pub(super) use news::{Endings, News};
 
 use hatchery_protocol::events::PoolEvent;
 use std::collections::VecDeque;

@@ -152,6 +152,7 @@ async fn run(link: OwnedFd) -> Result<log::Guard, String> {
     let door = door.try_clone().map_err(|error| format!("the door: {error}"))?;
     let admin = admin.as_ref().map(UnixListener::try_clone).transpose().map_err(|error| format!("admin: {error}"))?;
     let shell = shell::Shell::new(beginning, sender)?;
+    shell.begun();
     shell.register_apps();
     shell.recall();
     tokio::task::spawn_local(shell.clone().keep_time());

@@ -1,9 +1,11 @@
 //! Another configuration, while the pool runs: what the keeper read where the first came from.
 
+use super::events::News;
 use super::shell::{Shell, State};
 use super::translate;
 use hatchery_pool::Event;
 use hatchery_protocol::config::{AppConfig, PoolConfig};
+use hatchery_protocol::events::EventName;
 use hatchery_protocol::link::ToKeeper;
 use hatchery_protocol::memfd;
 use hatchery_protocol::options::AppOptions;
@@ -36,7 +38,10 @@ impl Shell {
         };
         let outcome = outcome.map(|config| self.configure_anew(config));
         match &outcome {
-            Err(problem) => tracing::warn!("the configuration stays as it was: {problem}"),
+            Err(problem) => {
+                let text = format!("the configuration stays as it was: {problem}");
+                self.state().happened(News::of(EventName::ReloadFailed, text));
+            }
             Ok(()) if !kept.is_empty() => {
                 tracing::warn!("{} can't change while the pool runs: the new value needs a new start", kept.join(", "));
             }
@@ -77,7 +82,8 @@ impl Shell {
             self.register(&root, options);
         }
         self.tell(Event::Configured);
-        tracing::info!("the configuration was read again: {}", changes.sentence());
+        let text = format!("the configuration was read again: {}", changes.sentence());
+        self.state().happened(News::of(EventName::PoolReloaded, text));
     }
 }
 

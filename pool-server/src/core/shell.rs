@@ -2,7 +2,7 @@
 
 use super::Beginning;
 use super::connections::Connection;
-use super::events::Events;
+use super::events::{Endings, Events, News};
 use super::memory::{self, Memory};
 use super::outgoing::Outgoing;
 use super::output::{Outputs, Printed};
@@ -15,6 +15,7 @@ use hatchery_pool::{Answer, AppId, ClientId, ConnectionId, Event, Generation, Po
 use hatchery_protocol::channel::Sender;
 use hatchery_protocol::client::ToClient;
 use hatchery_protocol::config::PoolConfig;
+use hatchery_protocol::events::EventName;
 use hatchery_protocol::link::{Access, AppNumber, LaunchPlan, ToKeeper};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::refusal::Refusal;
@@ -80,6 +81,10 @@ pub(super) struct State {
     pub(super) outputs: Outputs,
     /// What happened.
     pub(super) events: Events,
+    /// Sessions that were ended in this moment.
+    pub(super) endings: Endings,
+    /// It was said that the pool ends.
+    ending: bool,
     /// Limits that could not be applied, as said already.
     pub(super) missed: HashSet<(AppId, String)>,
     /// Who waits for an answer to what was asked through the admin socket.
@@ -147,6 +152,8 @@ impl Shell {
             records: Records::default(),
             outputs,
             events: Events::new(),
+            endings: Endings::new(),
+            ending: false,
             missed: HashSet::new(),
             asked: HashMap::new(),
             last_asked: 0,
@@ -162,6 +169,15 @@ impl Shell {
         })))
     }
 
+    /// Says that there is a pool.
+    pub(super) fn begun(&self) {
+        let mut state = self.state();
+        let (core, max) = (state.core, state.config.max);
+        let again = if core > 1 { format!("; it is the {core}th core of its pool") } else { String::new() };
+        let text = format!("the pool has begun, with at most {max} workers{again}");
+        state.happened(News::of(EventName::PoolStarted, text));
+    }
+
     /// Tells the pool a fact and carries out what it decides. Never waits.
     pub(super) fn tell(&self, event: Event) {
         let mut state = self.0.state.borrow_mut();
@@ -174,6 +190,7 @@ impl Shell {
                 events.extend(state.carry_out(self, now, effect));
             }
         }
+        state.sum_up_sessions();
         if lasts {
             state.remember();
         }
@@ -243,8 +260,12 @@ impl Shell {
     }
 
     pub(super) fn shut_down(&self) {
-        let grace = self.state().config.drain_timeout;
-        tracing::info!("told to go; open sessions have {grace:?}");
+        let grace = {
+            let mut state = self.state();
+            let grace = state.config.drain_timeout;
+            state.say_ending("told", format!("told to go; open sessions have {grace:?}"));
+            grace
+        };
         self.tell(Event::Ending { grace });
     }
 
@@ -304,7 +325,7 @@ impl Shell {
         let shell = self.clone();
         tokio::task::spawn_local(async move {
             tokio::time::sleep(grace).await;
-            tracing::info!("the door has been closed for {grace:?}; the pool ends");
+            shell.state().say_ending("door_closed", format!("the door has been closed for {grace:?}; the pool ends"));
             shell.tell(Event::Ending { grace: Duration::ZERO });
         });
     }
@@ -316,6 +337,7 @@ impl Shell {
             state.door_closed && state.clients.is_empty()
         };
         if alone {
+            self.state().say_ending("nobody_left", "the door is closed and every client gone; the pool ends".into());
             self.tell(Event::Ending { grace: Duration::ZERO });
         }
     }
@@ -324,6 +346,15 @@ impl Shell {
 impl State {
     pub(super) fn now(&self) -> Time {
         Time::from_start(self.epoch.elapsed())
+    }
+
+    /// The first reason is the event.
+    fn say_ending(&mut self, why: &'static str, text: String) {
+        if std::mem::replace(&mut self.ending, true) {
+            tracing::info!("{text}");
+        } else {
+            self.happened(News::of(EventName::PoolEnding, text).why(why));
+        }
     }
 
     /// The number by which keeper and spawner know one of ours.

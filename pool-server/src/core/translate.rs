@@ -297,6 +297,24 @@ pub(super) fn stop_reason(why: StopReason) -> &'static str {
     }
 }
 
+/// Why the pool ended a session.
+pub(super) fn end_reason(why: pool::EndReason) -> String {
+    use pool::EndReason as Why;
+    match why {
+        Why::WorkerGone(exit) => return format!("its worker is gone, with {}", exit_text(exit)),
+        Why::ClientGone => "its client is gone",
+        Why::LeaseEnded => "its slot was needed, or it was parked long enough",
+        Why::DrainTimedOut => "its worker had to leave, and the session its drain_timeout",
+        Why::LingerTimedOut => "its client had left, and the worker did not finish within linger",
+        Why::RequestTimedOut => "it had its max_request_time",
+        Why::Restarted => "a restart that kills",
+        Why::Operator => "the operator ended it",
+        Why::Cancelled => "its client did not want it any more",
+        Why::PoolEnding => "the pool ends",
+    }
+    .into()
+}
+
 /// Why a preloader leaves.
 pub(super) fn drop_reason(why: DropReason) -> &'static str {
     match why {

@@ -4,6 +4,7 @@ use hatchery_pool::{
     Disabling, DropReason, EndReason, Exit, Failure, Gate, NotPreloaded, RefusalKind, RestartMode, SessionEnd,
     StopReason,
 };
+use hatchery_protocol::report::SpawnStep;
 
 /// What a worker is said to have ended of that nobody told to leave.
 pub(super) const DIED: &str = "died";
@@ -149,5 +150,18 @@ pub(super) fn restart_mode(mode: RestartMode) -> &'static str {
     match mode {
         RestartMode::Graceful => "graceful",
         RestartMode::Kill => "kill",
+    }
+}
+
+/// How far a start came that failed. As in the report itself.
+pub(super) fn step(step: SpawnStep) -> &'static str {
+    match step {
+        SpawnStep::Inspect => "inspect",
+        SpawnStep::Prepare => "prepare",
+        SpawnStep::Execute => "execute",
+        SpawnStep::Load => "load",
+        SpawnStep::Fork => "fork",
+        SpawnStep::Ready => "ready",
+        SpawnStep::Update => "update",
     }
 }

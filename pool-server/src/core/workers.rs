@@ -13,10 +13,12 @@ mod words;
 pub(super) use memory::resident;
 
 use super::address::Address;
+use super::events::News;
 use super::output::Output;
 use super::ready::{self, NotifySocket};
 use super::shell::{Shell, State};
 use hatchery_pool::{AppId, Event, Generation, SessionId, WorkerId};
+use hatchery_protocol::events::EventName;
 use hatchery_protocol::link::{Findings, LaunchPlan, Listen, Place, ReadyBy, StartAs, ToKeeper, WorkerNumber};
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use reports::Cause;
@@ -169,6 +171,23 @@ impl Worker {
         }
     }
 
+    /// What a front end said of a session that the pool ended.
+    pub(super) fn said_of(&self, session: SessionId) -> Option<&str> {
+        let said = self.said.iter().rev().find(|(other, _)| *other == session);
+        said.map(|(_, said)| said.as_str())
+    }
+
+    fn started(&self) -> News {
+        match self.start_as {
+            StartAs::Worker => News::of(EventName::WorkerStarted, "started"),
+            StartAs::ForkOf(preloader) => {
+                let own = preloader.0 & u64::from(u32::MAX);
+                News::of(EventName::WorkerStarted, format!("forked from preloader {own}"))
+            }
+            StartAs::Preloader => News::of(EventName::PreloaderStarted, "started, to load the application"),
+        }
+    }
+
     /// Whether it was told to leave in peace.
     pub(super) fn is_asked_to_leave(&self) -> bool {
         self.order.is_some_and(|order| !order.kill)
@@ -200,7 +219,8 @@ impl Shell {
                 None
             }
         };
-        let app = worker.app;
+        let (app, news) = (worker.app, worker.started().worker(id));
+        state.happened(news);
         if let Some(message) = message {
             state.tell_keeper(&message, &[]);
         }

@@ -2,10 +2,13 @@
 
 use super::reports::Cause;
 use super::{Order, Role, Stage};
+use crate::core::events::News;
 use crate::core::output::printable;
 use crate::core::shell::{Shell, State};
 use crate::core::translate;
+use crate::core::words;
 use hatchery_pool::{AppId, DropReason, Event, WorkerId};
+use hatchery_protocol::events::EventName;
 use hatchery_protocol::link::{ToKeeper, WorkerNumber};
 use hatchery_protocol::report::{SpawnReport, SpawnStep};
 use std::time::Duration;
@@ -75,8 +78,8 @@ impl State {
 
     /// Asks it to leave.
     pub(crate) fn drop_preloader(&mut self, preloader: WorkerId, why: DropReason) {
-        let (app, pid) = self.app_and_pid(preloader);
-        tracing::info!(app, preloader = preloader.0, pid, "the preloader leaves: {}", translate::drop_reason(why));
+        let text = format!("the preloader leaves: {}", translate::drop_reason(why));
+        self.happened(News::of(EventName::PreloaderStopping, text).worker(preloader).why(words::drop_reason(why)));
         let worker = WorkerNumber(self.number(preloader.0));
         let order = Order { kill: false, start_timed_out: why == DropReason::StartTimedOut };
         if self.workers.order(preloader, order) {
@@ -85,10 +88,9 @@ impl State {
     }
 
     pub(crate) fn kill_preloader(&mut self, preloader: WorkerId, why: DropReason) {
-        let (app, pid) = self.app_and_pid(preloader);
         let told = self.workers.get(preloader).is_some_and(super::Worker::is_asked_to_leave);
-        let why_killed = translate::killing_preloader(why, told);
-        tracing::warn!(app, preloader = preloader.0, pid, "the preloader is {why_killed}");
+        let text = format!("the preloader is {}", translate::killing_preloader(why, told));
+        self.happened(News::of(EventName::PreloaderKilled, text).worker(preloader).why(words::drop_reason(why)));
         let worker = WorkerNumber(self.number(preloader.0));
         let order = Order { kill: true, start_timed_out: why == DropReason::StartTimedOut };
         if self.workers.order(preloader, order) {

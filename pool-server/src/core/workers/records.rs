@@ -1,10 +1,13 @@
 //! What is kept of workers that did not leave in peace.
 
 use super::{LAST_WORDS, Worker};
+use crate::core::events::News;
 use crate::core::output::{Output, last_of};
 use crate::core::shell::{Shell, State};
 use crate::core::translate;
+use crate::core::words;
 use hatchery_pool::{Passing, SessionId};
+use hatchery_protocol::events::EventName;
 use hatchery_protocol::post_mortem::{OpenSession, PostMortem};
 use hatchery_protocol::report::SpawnReport;
 use std::collections::VecDeque;
@@ -48,7 +51,11 @@ impl State {
         let report = passing.report.and_then(|report| self.report(report));
         let worker = self.workers.get(passing.worker);
         let record = self.post_mortem(passing, worker, report.as_deref());
-        log(&record, passing);
+        let why = if passing.report.is_some() { "spawn_failed" } else { words::gone(passing.why) };
+        let news = News::of(EventName::PostMortem, format!("a worker did not leave in peace: {}", record.why));
+        let news = news.app(passing.app).worker(passing.worker).generation(passing.generation).why(why);
+        self.happened(news.with_record(&record, passing.sessions.len()));
+        let worker = self.workers.get(passing.worker);
         if let Some(worker) = worker
             && report.is_none()
         {
@@ -92,31 +99,11 @@ impl State {
     }
 
     fn open_sessions(&self, passing: &Passing, worker: Option<&Worker>) -> Vec<OpenSession> {
-        let doing = |session: SessionId| {
-            let remembered = worker?.said.iter().rev().find(|(other, _)| *other == session);
-            remembered.map(|(_, said)| said.clone())
-        };
+        let doing = |session: SessionId| worker?.said_of(session).map(str::to_owned);
         let open = passing.sessions.iter().take(SESSIONS);
         open.map(|(session, _, age)| OpenSession { id: session.0, age_s: age.as_secs_f64(), doing: doing(*session) })
             .collect()
     }
-}
-
-fn log(record: &PostMortem, passing: &Passing) {
-    tracing::warn!(
-        event = "post_mortem",
-        app = record.app,
-        worker = record.worker,
-        pid = record.pid,
-        why = record.why,
-        exit = record.exit.map(|exit| exit.to_string()),
-        out_of_memory = record.out_of_memory,
-        age_s = record.age_s,
-        served = record.served,
-        memory_bytes = record.memory_bytes,
-        sessions = passing.sessions.len(),
-        "a worker did not leave in peace"
-    );
 }
 
 /// What it printed last may still be in its pipes.

@@ -5,6 +5,7 @@
 //! | [`cli`] | the command line |
 //! | [`config`] | what the operator says: a file, options, environment variables |
 //! | [`serve`] | the web server with a pool inside |
+//! | [`admin_http`] | metrics, health and the live page |
 //! | [`orders`] | the operator's verbs |
 //! | [`deploy`] | a new version, staged beside an application |
 //! | [`admin`], [`status`], [`admin_place`] | talking to a live pool, and finding it |
@@ -13,6 +14,7 @@
 //! | [`demo_app`] | the application that is served when there is none |
 
 mod admin;
+mod admin_http;
 mod admin_place;
 mod cli;
 mod config;

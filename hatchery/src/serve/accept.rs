@@ -68,8 +68,9 @@ impl Accepting {
                     drop::<OwnedSemaphorePermit>(place);
                 });
             };
+            let taking = Taking { listener: &listener, room: &room };
             tokio::select! {
-                () = accept(&listener, &room, take) => {}
+                () = taking.for_ever(take) => {}
                 () = drain.last.cancelled() => {}
             }
             // Their clients are connected already.
@@ -109,21 +110,31 @@ impl Accepting {
     }
 }
 
-async fn accept(listener: &Listener, room: &Arc<Semaphore>, take: impl Fn((Stream, Peer), OwnedSemaphorePermit)) {
-    let mut failing = false;
-    loop {
-        // The rest waits in the kernel's queue.
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok(accepted) => {
-                failing = false;
-                take(accepted, place);
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::error!("no connection can be accepted: {error}");
+/// Connections of a listener, as long as there is room for them.
+#[derive(Debug)]
+pub(crate) struct Taking<'a> {
+    pub(crate) listener: &'a Listener,
+    pub(crate) room: &'a Arc<Semaphore>,
+}
+
+impl Taking<'_> {
+    /// Gives each connection, and its place, to `take`.
+    pub(crate) async fn for_ever(&self, take: impl Fn((Stream, Peer), OwnedSemaphorePermit)) {
+        let mut failing = false;
+        loop {
+            // The rest waits in the kernel's queue.
+            let Ok(place) = self.room.clone().acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok(accepted) => {
+                    failing = false;
+                    take(accepted, place);
                 }
-                tokio::time::sleep(PAUSE).await;
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!("no connection can be accepted: {error}");
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Where the web server listens.
 
 use super::headers::Peer;
+use rustix::fs::Mode;
 use rustix::net::{SocketFlags, accept_with};
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -96,13 +97,31 @@ pub(crate) struct SocketFile {
     inode: (u64, u64),
 }
 
+/// Who may connect to a place, and who named it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Binding {
+    /// The option that chooses another place.
+    pub(crate) option: &'static str,
+    /// Of a socket in the file system.
+    pub(crate) mode: u32,
+}
+
+/// Whoever may enter the folder may connect, as a web server in front must.
+const FOR_CLIENTS: Binding = Binding { option: "--port", mode: 0o666 };
+
 impl Bound {
     /// # Errors
     /// One sentence that names the place and what to do.
     pub(crate) fn bind(place: &Place) -> Result<Self, String> {
+        Self::bind_as(place, FOR_CLIENTS)
+    }
+
+    /// # Errors
+    /// One sentence that names the place and what to do.
+    pub(crate) fn bind_as(place: &Place, how: Binding) -> Result<Self, String> {
         match place {
-            Place::Tcp(address) => bind_tcp(*address).map_err(|error| tcp_problem(*address, &error)),
-            Place::Unix(path) => bind_unix(path),
+            Place::Tcp(address) => bind_tcp(*address).map_err(|error| tcp_problem(*address, &error, how.option)),
+            Place::Unix(path) => bind_unix(path, how.mode),
         }
     }
 
@@ -141,20 +160,20 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
     Ok(Bound::Tcp(listener))
 }
 
-fn tcp_problem(address: SocketAddr, error: &io::Error) -> String {
+fn tcp_problem(address: SocketAddr, error: &io::Error, option: &str) -> String {
     match error.kind() {
         ErrorKind::AddrInUse => {
-            format!("{address} is taken by another program; stop that one, or choose another port with --port")
+            format!("{address} is taken by another program; stop that one, or choose another port with {option}")
         }
         ErrorKind::PermissionDenied => format!(
-            "{address} needs privileges; choose a port above 1023 with --port, or give the capability CAP_NET_BIND_SERVICE"
+            "{address} needs privileges; choose a port above 1023 with {option}, or give the capability CAP_NET_BIND_SERVICE"
         ),
         ErrorKind::AddrNotAvailable => format!("{address} is no address of this machine; see `ip address`"),
         _ => format!("{address} can't be listened on: {error}"),
     }
 }
 
-fn bind_unix(path: &Path) -> Result<Bound, String> {
+fn bind_unix(path: &Path, mode: u32) -> Result<Bound, String> {
     let shown = path.display();
     match UnixStream::connect(path) {
         Ok(_) => {
@@ -171,9 +190,12 @@ fn bind_unix(path: &Path) -> Result<Bound, String> {
         Err(_) => {}
     }
     let bind = || -> io::Result<Bound> {
-        let listener = UnixListener::bind(path)?;
-        // Whoever may enter the folder may connect, as a web server in front must.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+        // From the first moment nobody may connect who may not later. There is one thread still.
+        let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(mask);
+        let listener = bound?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         listener.set_nonblocking(true)?;
         let found = std::fs::symlink_metadata(path)?;
         Ok(Bound::Unix(listener, Some(SocketFile { path: path.to_owned(), inode: (found.dev(), found.ino()) })))

@@ -16,14 +16,14 @@
 //! | [`service`], [`init`] | what a service manager is told; being process 1 |
 //! | [`pool`] | the pool's channel, and a new pool when the old one is gone |
 
-mod accept;
+pub(crate) mod accept;
 mod attempts;
-mod cgi;
+pub(crate) mod cgi;
 mod documents;
 mod exchange;
 mod fastcgi;
 mod files;
-mod forward;
+pub(crate) mod forward;
 mod headers;
 mod inherit;
 mod init;
@@ -36,7 +36,7 @@ mod marks;
 pub(crate) mod pages;
 mod pieces;
 pub(crate) mod plan;
-mod pool;
+pub(crate) mod pool;
 mod reload;
 mod rights;
 pub(crate) mod router;
@@ -47,6 +47,7 @@ mod telling;
 mod upload;
 mod wire;
 
+use crate::admin_http::AdminHttp;
 use crate::cli::{self, AdminAt};
 use crate::complain;
 use accept::Accepting;
@@ -104,6 +105,10 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
         Ok(bound) => bound,
         Err(problem) => return complain(problem),
     };
+    let admin_http = match plan.admin_http.as_ref().map(AdminHttp::bind).transpose() {
+        Ok(admin_http) => admin_http,
+        Err(problem) => return complain(problem),
+    };
     let server = match start_pool(&plan) {
         Ok(server) => server,
         Err(problem) => return complain(problem),
@@ -120,7 +125,7 @@ pub(crate) fn run(options: cli::Serve, admin: Option<AdminAt>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(format_args!("no threads could be started: {error}")),
     };
-    let status = runtime.block_on(serve(plan, told, bound, server, rights, files, (init, service)));
+    let status = runtime.block_on(serve(plan, told, (bound, admin_http), server, rights, files, (init, service)));
     // Whatever still runs was told to end, and had its time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     status
@@ -141,7 +146,7 @@ fn start_pool(plan: &Plan) -> Result<PoolServer, String> {
 async fn serve(
     plan: Plan,
     told: Told,
-    bound: Vec<Bound>,
+    (bound, admin_http): (Vec<Bound>, Option<AdminHttp>),
     server: PoolServer,
     rights: Rights,
     files: OpenFiles,
@@ -154,9 +159,9 @@ async fn serve(
     if let Err(error) = init.listen() {
         return complain(format_args!("signals can't be received: {error}"));
     }
-    announce(&plan, &bound, &server, rights);
-    let holding = Holding::new(told, plan.places, plan.drain_timeout, plan.what);
-    let cut = CancellationToken::new();
+    announce(&plan, &bound, admin_http.as_ref(), &server, rights);
+    let holding = Holding::new(told, plan.places, plan.admin_http, plan.drain_timeout, plan.what);
+    let (cut, ending) = (CancellationToken::new(), CancellationToken::new());
     let front = Arc::new(Front {
         routes: Routes::new(plan.router),
         pool: Pool::new(server),
@@ -165,6 +170,10 @@ async fn serve(
         switched: TaskTracker::new(),
         cut: cut.clone(),
     });
+    // Until the runtime ends.
+    if let Some(admin_http) = admin_http {
+        tokio::spawn(admin_http.serve(front.clone(), ending.clone()));
+    }
     let accepting = Accepting::new(front.clone(), files.connections());
     for listener in bound {
         match Listener::new(listener) {
@@ -195,6 +204,7 @@ async fn serve(
         () = reloading => None,
         _ = &mut besides => None,
     };
+    ending.cancel();
     service.stopping(holding.drain_timeout().saturating_add(GRACE));
     // From here on nothing new comes in; the second signal ends at once.
     let drained = async {
@@ -262,11 +272,14 @@ impl Hangups {
 }
 
 /// The first lines: what is served, where, and how to stop; then what an operator should know.
-fn announce(plan: &Plan, bound: &[Bound], server: &PoolServer, rights: Rights) {
+fn announce(plan: &Plan, bound: &[Bound], admin_http: Option<&AdminHttp>, server: &PoolServer, rights: Rights) {
     let urls: Vec<String> = bound.iter().map(Bound::url).collect();
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "hatchery: serving {} on {} — Ctrl-C stops it", plan.what, urls.join(", "));
     let _ = writeln!(out, "hatchery: {}", rights.said(&plan.config));
+    if let Some(admin_http) = admin_http {
+        let _ = writeln!(out, "hatchery: live page at {}", admin_http.address());
+    }
     let _ = out.flush();
     if let Some(admin) = server.admin() {
         tracing::info!("the admin socket is {}", admin.display());

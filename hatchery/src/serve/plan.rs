@@ -4,6 +4,7 @@ mod how;
 
 use super::listen::Place;
 use super::router::{Route, Router};
+use crate::admin_http;
 use crate::cli::{AdminAt, Serve};
 use crate::config::file::OperatorsFile;
 use crate::config::mistake::Problems;
@@ -32,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) places_said: bool,
     pub(crate) router: Router,
     pub(crate) config: PoolConfig,
+    /// Metrics, health and the live page; `None`: nowhere.
+    pub(crate) admin_http: Option<admin_http::Wanted>,
     pub(crate) drain_timeout: Duration,
     /// What is served, for the first line.
     pub(crate) what: String,
@@ -102,6 +105,8 @@ impl Plan {
                 (app.options.watch, app.options.staged_update) = (Some(false), Some(false));
             }
         }
+        let admin_http = admin_http::Wanted::of(&pool)?;
+        apps.warnings.extend(admin_http.as_ref().and_then(admin_http::Wanted::warning));
         let mut config = settings::pool_config(pool, defaults, apps.registered)?;
         config.apps_under.extend(apps.folder.map(|folder| folder.as_os_str().as_bytes().to_vec()));
         match admin {
@@ -112,7 +117,8 @@ impl Plan {
         config.source = Some(source::own(&here, options.config.as_deref()));
         let router = Router::new(apps.routes)?;
         let drain_timeout = config.drain_timeout;
-        Ok(Self { places, places_said, router, config, drain_timeout, what: apps.what, warnings: apps.warnings })
+        let Apps { what, warnings, .. } = apps;
+        Ok(Self { places, places_said, router, config, admin_http, drain_timeout, what, warnings })
     }
 }
 

@@ -3,6 +3,7 @@
 use super::listen::Place;
 use super::plan::{Plan, Unplanned};
 use super::router::Router;
+use crate::admin_http;
 use crate::cli::{Cli, Serve, Verb};
 use clap::Parser;
 use hatchery_pool_client::{CallError, PoolConfig, Refusal};
@@ -83,15 +84,22 @@ pub(crate) trait Reloads {
 pub(crate) struct Holding {
     told: Told,
     places: RefCell<Vec<Place>>,
+    admin_http: Option<admin_http::Wanted>,
     drain_timeout: RefCell<Duration>,
     /// In words.
     what: RefCell<String>,
 }
 
 impl Holding {
-    pub(crate) fn new(told: Told, places: Vec<Place>, drain_timeout: Duration, what: String) -> Self {
+    pub(crate) fn new(
+        told: Told,
+        places: Vec<Place>,
+        admin_http: Option<admin_http::Wanted>,
+        drain_timeout: Duration,
+        what: String,
+    ) -> Self {
         let (places, drain_timeout) = (RefCell::new(places), RefCell::new(drain_timeout));
-        Self { told, places, drain_timeout, what: RefCell::new(what) }
+        Self { told, places, admin_http, drain_timeout, what: RefCell::new(what) }
     }
 
     /// What is served.
@@ -158,6 +166,9 @@ impl Holding {
                 list(&places)
             );
             *self.places.borrow_mut() = places;
+        }
+        if plan.admin_http != self.admin_http {
+            tracing::warn!("admin_http, its actions or its hosts have changed, which needs a new start");
         }
         *self.drain_timeout.borrow_mut() = plan.drain_timeout;
         routes.replace(plan.router);

@@ -1,6 +1,6 @@
 //! Which app a request is for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// One `[HOST][/PATH]=ROOT`.
@@ -54,6 +54,13 @@ impl Router {
             };
             host_fits && covers(&route.prefix, path)
         })
+    }
+}
+
+impl Router {
+    /// Whether requests may go to the app at this root.
+    pub(crate) fn serves(&self, root: &Path) -> bool {
+        self.routes.iter().any(|route| **route.root == *root)
     }
 }
 

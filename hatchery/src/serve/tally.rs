@@ -83,6 +83,17 @@ impl Figures {
         self.statuses.values().sum::<u64>() + self.other
     }
 
+    /// Those of another app of the same name.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (status, count) in &other.statuses {
+            *self.statuses.entry(*status).or_default() += count;
+        }
+        self.other += other.other;
+        self.open += other.open;
+        self.times.counts.iter_mut().zip(other.times.counts).for_each(|(own, more)| *own += more);
+        self.times.sum += other.times.sum;
+    }
+
     fn count(&mut self, status: u16) {
         let room = self.statuses.len() < STATUSES;
         match self.statuses.get_mut(&status) {

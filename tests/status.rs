@@ -189,8 +189,8 @@ fn a_line_without_an_end_is_refused_and_its_connection_closed() {
 #[test]
 fn nobody_is_kept_waiting_by_connections_that_say_nothing_or_half_of_something() {
     let front = Front::demo();
-    let idle: Vec<Line> = (0..300).map(|_| Line::to(&front)).collect();
-    let mut half: Vec<Line> = (0..300).map(|_| Line::to(&front)).collect();
+    let idle: Vec<Line> = (0..200).map(|_| Line::to(&front)).collect();
+    let mut half: Vec<Line> = (0..200).map(|_| Line::to(&front)).collect();
     for line in &mut half {
         line.say("stat");
     }

@@ -10,6 +10,7 @@ use hatchery_protocol::link::ToKeeper;
 use hatchery_protocol::memfd;
 use hatchery_protocol::options::AppOptions;
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use tokio::sync::oneshot;
 
@@ -58,6 +59,7 @@ impl Shell {
     fn configure_anew(&self, config: PoolConfig) {
         let changes = {
             let mut state = self.state();
+            state.given = config.clone();
             let before = std::mem::replace(&mut state.config, config);
             state.name_apps_anew();
             Changes::between(&before, &state.config)
@@ -85,9 +87,52 @@ impl Shell {
         let text = format!("the configuration was read again: {}", changes.sentence());
         self.state().happened(News::of(EventName::PoolReloaded, text));
     }
+
+    /// Another configuration by hand: settings of the pool, or what holds where an app says nothing. What was said of
+    /// single apps stays.
+    pub(super) fn change(&self, config: PoolConfig) {
+        let before = std::mem::replace(&mut self.state().config, config);
+        let (settings, touched) = {
+            let state = self.state();
+            (translate::settings(&state.config, state.privileged), state.touched_by_defaults(&before.defaults))
+        };
+        self.tell(Event::Reloaded { settings: Box::new(settings) });
+        for (root, options, registered) in touched {
+            if registered {
+                self.register(&root, options);
+            } else {
+                self.state().watch_as_said(&root);
+            }
+        }
+    }
 }
 
 impl State {
+    /// The configuration as it holds. What clients have set is known to the pool alone.
+    pub(super) fn live(&self) -> PoolConfig {
+        let mut config = self.config.clone();
+        let (settings, said) = (self.pool.settings(), translate::app_settings(&config.defaults));
+        config.max = settings.max.get();
+        if settings.defaults.max_per_app != said.max_per_app {
+            config.defaults.max_per_app = Some(settings.defaults.max_per_app.map_or(0, NonZeroU32::get));
+        }
+        if settings.defaults.max_idle != said.max_idle {
+            config.defaults.max_idle = Some(settings.defaults.max_idle.unwrap_or_default());
+        }
+        config
+    }
+
+    /// Apps for which it makes a difference that these are not the defaults any more: what is said of each itself, and
+    /// whether it is registered.
+    fn touched_by_defaults(&self, before: &AppOptions) -> Vec<(Vec<u8>, AppOptions, bool)> {
+        let known = self.pool.snapshot(self.now()).apps.into_iter().filter_map(|app| {
+            let own = self.options.get(&app.root)?.clone();
+            Some((app.root, own, app.registered))
+        });
+        let touched = known.filter(|(_, own, _)| own.clone().over(before) != own.clone().over(&self.config.defaults));
+        touched.collect()
+    }
+
     /// Registered apps that the configuration doesn't have.
     fn added_live(&self) -> Vec<(Vec<u8>, AppOptions)> {
         let apps = self.pool.snapshot(self.now()).apps.into_iter();

@@ -1,6 +1,7 @@
 //! The pool, and everything it knows only by number.
 
 use super::Beginning;
+use super::admin::Bounds;
 use super::connections::Connection;
 use super::events::{Endings, Events, News};
 use super::memory::{self, Memory};
@@ -30,6 +31,8 @@ use tokio::sync::{Notify, oneshot};
 const REPORTS: usize = 100;
 /// How long the end waits for what is still in the pipes of workers that are gone.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// How long the front end has to close the door, once it was told to end.
+const FRONT_END: Duration = Duration::from_secs(5);
 /// Who asks through the admin socket. Clients are counted from 1.
 pub(super) const OPERATOR: ClientId = ClientId(0);
 
@@ -51,11 +54,16 @@ pub(super) struct State {
     epoch: Instant,
     /// The upper half of the numbers given to keeper and spawner.
     pub(super) core: u32,
+    /// As it holds: what was read, with what was set since.
     pub(super) config: PoolConfig,
+    /// As it was read.
+    pub(super) given: PoolConfig,
     /// Core and apps are users of their own.
     pub(super) privileged: bool,
     /// Who may say what on the admin socket.
     pub(super) access: Access,
+    /// What connections to the admin socket take.
+    pub(super) bounds: Bounds,
     pub(super) keeper: Outgoing<ToKeeper>,
     pub(super) spawner_pid: i32,
     pub(super) clients: HashMap<ClientId, Outgoing<ToClient>>,
@@ -131,9 +139,11 @@ impl Shell {
             pool: Pool::new(translate::settings(&config, privileged)),
             epoch: Instant::now(),
             core,
+            given: config.clone(),
             config,
             privileged,
             access,
+            bounds: Bounds::default(),
             keeper: Outgoing::new(keeper),
             spawner_pid,
             clients: HashMap::new(),
@@ -173,7 +183,7 @@ impl Shell {
     pub(super) fn begun(&self) {
         let mut state = self.state();
         let (core, max) = (state.core, state.config.max);
-        let again = if core > 1 { format!("; it is the {core}th core of its pool") } else { String::new() };
+        let again = if core > 1 { format!("; its core {core}, since the one before ended") } else { String::new() };
         let text = format!("the pool has begun, with at most {max} workers{again}");
         state.happened(News::of(EventName::PoolStarted, text));
     }
@@ -257,6 +267,20 @@ impl Shell {
 
     pub(super) fn set_spawner_pid(&self, pid: i32) {
         self.state().spawner_pid = pid;
+    }
+
+    /// The operator wants all of this to end: the front end, which serves what is open and closes the door; and if it
+    /// does not hear, the pool by itself.
+    pub(super) fn told_to_shut_down(&self) {
+        self.state().tell_keeper(&ToKeeper::ShutDown, &[]);
+        let shell = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(FRONT_END).await;
+            if !shell.state().door_closed {
+                tracing::warn!("the front end has not closed the door within {FRONT_END:?}; the pool ends by itself");
+                shell.shut_down();
+            }
+        });
     }
 
     pub(super) fn shut_down(&self) {

@@ -3,8 +3,9 @@
 mod failures;
 mod names;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
-pub(super) use crate::show::lines;
 pub(super) use failures::Failed;
 pub(super) use names::{Said, find};
 pub(super) use sessions::sessions;

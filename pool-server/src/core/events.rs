@@ -2,6 +2,8 @@
 
 mod logged;
 mod news;
+#[cfg(test)]
+mod tests;
 
 pub(super) use news::{Endings, News};
 
@@ -55,7 +57,7 @@ impl Events {
 }
 
 #[cfg(test)]
-mod tests {
+mod kept {
     use super::*;
     use hatchery_protocol::events::EventName;
 

@@ -36,6 +36,8 @@ mod memory;
 mod metrics;
 mod outgoing;
 mod output;
+#[cfg(test)]
+mod played;
 mod ready;
 mod reload;
 mod shell;

@@ -4,21 +4,16 @@
 //! ours. In it stand `hatchery-POOL`, the folder of one pool, and `admin.sock`. Of a privileged pool the folder
 //! belongs to the pool's user, and stands where all users can reach it.
 
+mod socket;
+
+pub(crate) use socket::{AdminSocket, Audience};
+
 use crate::privileges::{Ids, privileged};
-use hatchery_protocol::config::Admin;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
-
-/// How long a pool that lives may take to say something to whoever opens an admin socket where it has its own.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Between a connection that was ended, and the next.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a folder or socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +24,19 @@ pub(crate) enum PlaceError {
     NotOurs { path: PathBuf, owner: u32 },
     #[error("another pool answers at {0}: choose another path with --admin")]
     AdminTaken(PathBuf),
+    #[error(
+        "admin_group: {path} can't be given to the group {group} ({gid}): {error}; be a member of that group, start the \
+         pool as root, or name a group of yours"
+    )]
+    Group { path: PathBuf, group: String, gid: u32, error: io::Error },
 }
 
 fn because(path: &Path) -> impl FnOnce(io::Error) -> PlaceError {
     |error| PlaceError::Io { path: path.to_owned(), error }
 }
+
+/// The mode of a folder that others may go through, and see nothing of.
+const OPEN: u32 = 0o711;
 
 /// The base folder of root.
 const OF_ROOT: &str = "/run/hatchery";
@@ -74,13 +77,16 @@ fn base_of_root() -> Result<PathBuf, PlaceError> {
 
 fn own_folder(path: PathBuf) -> Result<PathBuf, PlaceError> {
     // Workers of other users must reach what is inside by its name.
-    let mode = if privileged() { 0o711 } else { 0o700 };
+    let mode = if privileged() { OPEN } else { 0o700 };
     make(&path, mode)?;
     let found = fs::symlink_metadata(&path).map_err(because(&path))?;
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
         return Err(PlaceError::NotOurs { path, owner: found.uid() });
     }
-    fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(because(&path))?;
+    // Another pool's socket in it may be for others, too.
+    if found.mode() & 0o7777 != OPEN {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(because(&path))?;
+    }
     Ok(path)
 }
 
@@ -194,80 +200,9 @@ fn is_left(folder: &Path) -> bool {
     lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
-/// The listening admin socket; its file is removed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct AdminSocket {
-    pub(crate) listener: UnixListener,
-    pub(crate) path: PathBuf,
-}
-
-impl AdminSocket {
-    /// Opens the socket that was asked for. A stale one is replaced, a live one never.
-    ///
-    /// # Errors
-    /// When it can't be made, or the named one belongs to a living pool.
-    pub(crate) fn open(base: &Path, admin: &Admin) -> Result<Option<Self>, PlaceError> {
-        match admin {
-            Admin::None => Ok(None),
-            Admin::At(path) => match Self::at(path)? {
-                Some(socket) => Ok(Some(socket)),
-                None => Err(PlaceError::AdminTaken(path.clone())),
-            },
-            Admin::DefaultPlace => {
-                let path = base.join("admin.sock");
-                if let Some(socket) = Self::at(&path)? {
-                    return Ok(Some(socket));
-                }
-                Self::at(&base.join(format!("admin-{}.sock", std::process::id())))
-            }
-        }
-    }
-
-    /// `None`: somebody answers there.
-    fn at(path: &Path) -> Result<Option<Self>, PlaceError> {
-        // Two starts at the same time: one of them replaces a stale socket, the other finds it live.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let _held = hold(folder)?;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match UnixStream::connect(path) {
-                Ok(pool) if answers(&pool) || Instant::now() >= until => return Ok(None),
-                // It is about to end, or is something else.
-                Ok(_) => thread::sleep(PAUSE),
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path).map_err(because(path))?;
-                    break;
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => break,
-                Err(error) => return Err(because(path)(error)),
-            }
-        }
-        let listener = UnixListener::bind(path).map_err(because(path))?;
-        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(because(path))?;
-        Ok(Some(Self { listener, path: path.to_owned() }))
-    }
-}
-
-/// Whether a pool lives behind this connection. One whose keeper was killed still listens until its core is gone,
-/// and that ends the connection; one that says nothing at all lives, but hangs.
-fn answers(mut pool: &UnixStream) -> bool {
-    let asked = pool.set_read_timeout(Some(PATIENCE)).and_then(|()| pool.write_all(b"help\n"));
-    match asked.and_then(|()| pool.read(&mut [0])) {
-        Ok(read) => read > 0,
-        Err(error) => error.kind() == ErrorKind::WouldBlock,
-    }
-}
-
-impl Drop for AdminSocket {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::BufRead;
 
     #[test]
     fn pools_that_start_at_the_same_time_leave_each_other_their_folders() {
@@ -286,52 +221,5 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0, "each removes its own");
-    }
-
-    /// What listens at `path`, and does this with the first connection.
-    fn at(path: &Path, then: impl FnOnce(UnixListener, UnixStream) + Send + 'static) -> thread::JoinHandle<()> {
-        let listener = UnixListener::bind(path).unwrap();
-        thread::spawn(move || {
-            let (stream, _) = listener.accept().unwrap();
-            then(listener, stream);
-        })
-    }
-
-    #[test]
-    fn a_pool_that_answers_keeps_its_socket() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("admin.sock");
-        let pool = at(&path, |_listener, mut stream| {
-            io::BufReader::new(&stream).read_line(&mut String::new()).unwrap();
-            stream.write_all(b"ok\n").unwrap();
-        });
-        assert!(AdminSocket::at(&path).unwrap().is_none());
-        pool.join().unwrap();
-    }
-
-    #[test]
-    fn the_socket_of_one_that_ends_is_waited_for_and_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("admin.sock");
-        // The connection ends a moment before the listener does.
-        let pool = at(&path, |listener, stream| {
-            drop(stream);
-            drop(listener.accept());
-        });
-        let socket = AdminSocket::at(&path).unwrap().expect("it is free");
-        pool.join().unwrap();
-        UnixStream::connect(&path).unwrap();
-        drop(socket);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn what_takes_connections_and_only_ends_them_is_somebody_elses() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("admin.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        thread::spawn(move || listener.incoming().for_each(drop));
-        assert!(AdminSocket::at(&path).unwrap().is_none());
-        assert!(path.exists());
     }
 }

@@ -281,6 +281,9 @@ pub(super) fn merge(fresh: PoolConfig, present: &PoolConfig) -> Result<(PoolConf
     start::check(&fresh)?;
     let differs = [
         ("admin", fresh.admin != present.admin),
+        ("admin_group", fresh.admin_access.group != present.admin_access.group),
+        ("admin_readers", fresh.admin_access.readers != present.admin_access.readers),
+        ("admin_owners", fresh.admin_access.owners != present.admin_access.owners),
         ("log_file", fresh.log.file != present.log.file),
         ("log_format", fresh.log.format != present.log.format),
         ("output_dir", fresh.output.folder != present.output.folder),
@@ -294,6 +297,7 @@ pub(super) fn merge(fresh: PoolConfig, present: &PoolConfig) -> Result<(PoolConf
     let present = present.clone();
     let merged = PoolConfig {
         admin: present.admin,
+        admin_access: present.admin_access,
         log: present.log,
         output: present.output,
         state_dir: present.state_dir,

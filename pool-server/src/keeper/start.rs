@@ -6,11 +6,12 @@ use super::roles::{self, clean_environment};
 use super::serve::{Given, Keeper};
 use super::users::{self, Wish};
 use crate::Roles;
-use crate::place::{self, AdminSocket, PlaceError, RuntimeFolder};
+use crate::place::{self, AdminSocket, Audience, PlaceError, RuntimeFolder};
 use crate::privileges::{self, Ids};
 use hatchery_protocol::channel::Channel;
 use hatchery_protocol::config::PoolConfig;
 use hatchery_protocol::door::{FromDoor, ToDoor};
+use hatchery_protocol::link::Access;
 use hatchery_protocol::{mark, memfd, packet, root};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -150,8 +151,8 @@ fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &D
     if let Some(state) = &config.state_dir {
         folders::prepare(Purpose::State, state, user)?;
     }
-    let admin = AdminSocket::open(&base, &config.admin).map_err(sentence)?;
     let access = access::resolve(&config.admin_access)?;
+    let admin = open_admin(&base, &config, &access)?;
     let (words, theirs) = packet::pair().map_err(|errno| format!("a socket for the front end: {errno}"))?;
     let opened = FromDoor::Opened {
         pool: pool.clone(),
@@ -165,6 +166,28 @@ fn open(roles: Roles, config: PoolConfig, memfd: OwnedFd, pool: String, door: &D
     let keeper = Keeper::new(given)?;
     door.send_with(&opened, &[theirs.as_fd()]).map_err(|error| format!("the front end: {error}"))?;
     Ok(keeper)
+}
+
+/// The admin socket, and a warning if some can't get at it who should.
+fn open_admin(base: &Path, config: &PoolConfig, access: &Access) -> Result<Option<AdminSocket>, String> {
+    let audience = Audience::of(access, &config.admin_access);
+    let admin = AdminSocket::open(base, &config.admin, &audience).map_err(sentence)?;
+    if let Some(admin) = &admin
+        && let Some(folder) = admin.shut_off(&audience)
+    {
+        let keys = [
+            ("admin_group", access.group.is_some()),
+            ("admin_readers", access.readers.is_some()),
+            ("admin_owners", access.owners),
+        ];
+        let keys: Vec<&str> = keys.into_iter().filter(|(_, said)| *said).map(|(key, _)| key).collect();
+        let (keys, folder, path) = (keys.join(" and "), folder.display(), admin.path.display());
+        eprintln!(
+            "pool-server: {keys}: not all of those can enter {folder}, and so they can't connect to the admin socket \
+             {path}: let them enter it (chmod 711), or name another place with `admin`"
+        );
+    }
+    Ok(admin)
 }
 
 fn sentence(error: PlaceError) -> String {

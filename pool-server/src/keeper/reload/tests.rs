@@ -1,7 +1,7 @@
 //! What is executed is a shell here.
 
 use super::*;
-use hatchery_protocol::config::LogConfig;
+use hatchery_protocol::config::{AdminAccess, LogConfig};
 use std::cell::Cell;
 use std::thread;
 
@@ -154,11 +154,12 @@ fn what_cant_change_live_stays_and_is_named() {
         pool_user: None,
         log: LogConfig { file: Some("/var/log/other".into()), ..LogConfig::default() },
         min_uid: 500,
+        admin_access: AdminAccess { group: Some("web".into()), owners: true, ..AdminAccess::default() },
         ..PoolConfig::default()
     };
     let (merged, kept) = merge(fresh.clone(), &present).unwrap();
     assert_eq!(merged, PoolConfig { max: 9, min_uid: 500, ..present.clone() });
-    assert_eq!(kept, ["log_file", "pool_user"]);
+    assert_eq!(kept, ["admin_group", "admin_owners", "log_file", "pool_user"]);
     assert_eq!(merge(present.clone(), &present).unwrap(), (present.clone(), Vec::new()));
     let problem = merge(PoolConfig { max: 0, ..fresh }, &present).unwrap_err();
     assert!(problem.contains("max is 0"), "{problem}");

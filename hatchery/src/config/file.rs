@@ -2,9 +2,10 @@
 
 use super::mistake::{Home, Mistake, Position, Problem, Problems, Table};
 use super::settings;
+use super::tenants;
 use super::value::{type_of, words};
 use crate::serve::router::{self, Route};
-use hatchery_protocol::config::PoolOptions;
+use hatchery_protocol::config::{PoolOptions, TenantConfig, TenantOptions};
 use hatchery_protocol::keys::Key;
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::root::normalised;
@@ -12,13 +13,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// Of `[[app]]` alone.
 const APP_KEYS: [&str; 4] = ["host", "path", "root", "name"];
 /// A table of variables, in `[defaults]` and `[[app]]`.
 const ENV: &str = "env";
-const TABLES: [&str; 3] = ["pool", "defaults", "app"];
+const TABLES: [&str; 4] = ["pool", "defaults", "tenant", "app"];
+/// Of `[[tenant]]` alone.
+const TENANT_NAME: &str = "name";
 /// What an application's owner says in its `hatchery.toml`, bar what the operator may say too.
 const MANIFEST_KEYS: [&str; 5] = ["command", "protocol", "ready", "type", "entry"];
 /// More than any operator writes.
@@ -29,6 +32,7 @@ const LONGEST: u64 = 16 << 20;
 pub(crate) struct OperatorsFile {
     pub(crate) pool: PoolOptions,
     pub(crate) defaults: AppOptions,
+    pub(crate) tenants: Vec<TenantConfig>,
     pub(crate) apps: Vec<FileApp>,
 }
 
@@ -104,22 +108,36 @@ impl Reader<'_> {
     fn file(&mut self, table: &DeTable<'_>) -> OperatorsFile {
         let mut file = OperatorsFile::default();
         let mut entries: Vec<Entry<'_, '_>> = table.iter().collect();
-        // What applications say is judged together with the defaults.
+        // What applications say is judged together with the defaults, and that with the tenants.
+        entries.sort_by_key(|(key, _)| !["pool", "tenant"].contains(&key.get_ref().as_ref()));
         entries.sort_by_key(|(key, _)| key.get_ref() == "app");
         for (key, value) in entries {
             match (key.get_ref().as_ref(), value.get_ref()) {
                 ("pool", DeValue::Table(table)) => file.pool = self.pool(table),
-                ("defaults", DeValue::Table(table)) => file.defaults = self.defaults(table, value.span()),
+                ("defaults", DeValue::Table(table)) => {
+                    file.defaults = self.defaults(table, value.span());
+                    self.tenant_of(&file.defaults, &file, table, value.span());
+                }
+                ("tenant", DeValue::Array(tenants)) => self.tenants(tenants, &mut file),
                 ("app", DeValue::Array(apps)) => {
                     for app in apps.iter() {
                         match app.get_ref() {
-                            DeValue::Table(table) => file.apps.extend(self.app(table, app.span(), &file.defaults)),
+                            DeValue::Table(table) => {
+                                let read = self.app(table, app.span(), &file.defaults);
+                                if let Some(app_read) = &read {
+                                    self.tenant_of(&app_read.options, &file, table, app.span());
+                                }
+                                file.apps.extend(read);
+                            }
                             other => self.wrong_type(app.span(), "app", "a table", type_of(other)),
                         }
                     }
                 }
                 ("app", other) => {
-                    self.wrong_type(key.span(), "app", "written [[app]], in double brackets", type_of(other))
+                    self.wrong_type(key.span(), "app", "written [[app]], in double brackets", type_of(other));
+                }
+                ("tenant", other) => {
+                    self.wrong_type(key.span(), "tenant", "written [[tenant]], in double brackets", type_of(other));
                 }
                 (name @ ("pool" | "defaults"), other) => {
                     self.wrong_type(key.span(), name, "a table, in brackets", type_of(other));
@@ -153,6 +171,65 @@ impl Reader<'_> {
             }
         }
         options
+    }
+
+    fn tenants(&mut self, tenants: &DeArray<'_>, file: &mut OperatorsFile) {
+        let mut lines: HashMap<String, usize> = HashMap::new();
+        for tenant in tenants.iter() {
+            let DeValue::Table(table) = tenant.get_ref() else {
+                self.wrong_type(tenant.span(), "tenant", "a table", type_of(tenant.get_ref()));
+                continue;
+            };
+            let Some(read) = self.tenant(table, tenant.span()) else { continue };
+            let line = Position::of(self.text, tenant.span().start).line;
+            match lines.insert(read.name.clone(), line) {
+                Some(line) => self.complain(tenant.span(), Mistake::TakenTenant { name: read.name, line }),
+                None => file.tenants.push(read),
+            }
+        }
+    }
+
+    /// `None`: it has no name, and that was told.
+    fn tenant(&mut self, table: &DeTable<'_>, whole: Range<usize>) -> Option<TenantConfig> {
+        let mut options = TenantOptions::default();
+        let mut name = None;
+        for entry in table {
+            match (key_of(TenantOptions::KEYS, entry.0.get_ref()), entry.1.get_ref()) {
+                (Some(key), _) => {
+                    let mut alone = TenantOptions::default();
+                    if self.set(key, entry, |words| alone.set(key.name, words)) {
+                        if let Err(why) = tenants::check(&alone) {
+                            self.complain(entry.1.span(), Mistake::Senseless(why));
+                        }
+                        options = alone.keys_over(&options);
+                    }
+                }
+                (None, DeValue::String(text)) if entry.0.get_ref() == TENANT_NAME => {
+                    if !settings::is_word(text) {
+                        let why = "`name` of a [[tenant]] has to be one word".to_owned();
+                        self.complain(entry.1.span(), Mistake::Senseless(why));
+                    }
+                    name = Some(text.to_string());
+                }
+                (None, other) if entry.0.get_ref() == TENANT_NAME => {
+                    self.wrong_type(entry.1.span(), TENANT_NAME, "a text in quotes", type_of(other));
+                    name = Some(String::new());
+                }
+                (None, _) => self.stray(entry.0, Table::Tenant),
+            }
+        }
+        if name.is_none() {
+            self.complain(whole, Mistake::NoTenantName);
+        }
+        Some(TenantConfig { name: name?, options })
+    }
+
+    /// Whether the tenant that is named is one of the file's, and says enough.
+    fn tenant_of(&mut self, options: &AppOptions, file: &OperatorsFile, table: &DeTable<'_>, whole: Range<usize>) {
+        if let Err(mistake) = tenants::settle(&mut options.clone(), &file.defaults, &file.tenants) {
+            let entry = table.iter().find(|(key, _)| key.get_ref() == "tenant");
+            self.complain(entry.map_or(whole, |(_, value)| value.span()), Mistake::Tenant(mistake));
+        }
     }
 
     fn defaults(&mut self, table: &DeTable<'_>, whole: Range<usize>) -> AppOptions {
@@ -255,7 +332,7 @@ impl Reader<'_> {
         let name = key.get_ref().to_string();
         let home = if found != Table::Pool && key_of(PoolOptions::KEYS, &name).is_some() {
             Some(Home::Pool)
-        } else if APP_KEYS.contains(&name.as_str()) {
+        } else if found != Table::Tenant && APP_KEYS.contains(&name.as_str()) {
             Some(Home::App)
         } else if key_of(AppOptions::KEYS, &name).is_some() || name == ENV {
             Some(Home::DefaultsOrApp)
@@ -304,9 +381,11 @@ fn nearest(key: String, found: Table) -> Mistake {
     let own = APP_KEYS.iter().map(|key| (*key, Table::App));
     let both = AppOptions::KEYS.iter().map(|key| key.name).chain([ENV]);
     let both = both.map(|name| (name, if found == Table::App { Table::App } else { Table::Defaults }));
+    let of_tenants = TenantOptions::KEYS.iter().map(|key| key.name).chain([TENANT_NAME]);
+    let of_tenants = of_tenants.map(|name| (name, Table::Tenant)).filter(|_| found == Table::Tenant);
     let tables = TABLES.iter().map(|table| (*table, Table::Top));
     let lower = key.to_lowercase().replace('-', "_");
-    let candidates = pool.chain(own).chain(both).chain(tables);
+    let candidates = of_tenants.chain(pool).chain(own).chain(both).chain(tables);
     let near = candidates
         .map(|(name, home)| (strsim::damerau_levenshtein(&lower, name), home != found, name, home))
         .filter(|(distance, _, name, _)| *distance < FAR.min(name.len()))

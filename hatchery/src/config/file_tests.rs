@@ -190,3 +190,47 @@ fn a_file_that_is_not_there_or_names_what_is_not_there_is_told() {
     std::fs::create_dir(&root).unwrap();
     assert_eq!(OperatorsFile::read(&path).unwrap().apps[0].root, root);
 }
+
+#[test]
+fn tenants_are_read_wherever_they_stand() {
+    let file = parse(
+        "[[app]]\nroot = \"/srv/shop\"\ntenant = \"acme\"\n[defaults]\ntenant = \"blue\"\n\
+         [[tenant]]\nname = \"acme\"\nmax = 4\nmax_memory = \"2G\"\nuser = \"acme-web\"\n[[tenant]]\nname = \"blue\"\n",
+    )
+    .unwrap();
+    let [acme, blue] = &file.tenants[..] else { panic!("two tenants") };
+    assert_eq!((acme.name.as_str(), acme.options.max, acme.options.max_memory), ("acme", Some(4), Some(2 << 30)));
+    assert_eq!((blue.name.as_str(), &blue.options.user), ("blue", &None));
+    assert_eq!(file.apps[0].options.tenant.as_deref(), Some("acme"));
+}
+
+#[test]
+fn what_is_wrong_with_a_tenant_is_told_where_it_stands() {
+    for (text, said) in [
+        ("[[tenant]]\nmax = 4", "pool.toml:1:1: a [[tenant]] needs a `name`"),
+        (
+            "[tenant]\nname = \"a\"",
+            "pool.toml:1:2: `tenant` must be written [[tenant]], in double brackets, and is a table",
+        ),
+        ("[[tenant]]\nname = \"a\"\nmx = 4", "pool.toml:3:1: unknown key `mx`; did you mean `max`?"),
+        (
+            "[[tenant]]\nname = \"a\"\nmin = 4",
+            "pool.toml:3:1: `min` belongs into [defaults] or an [[app]], not into a [[tenant]]",
+        ),
+        ("[[tenant]]\nname = \"a b\"", "pool.toml:2:8: `name` of a [[tenant]] has to be one word"),
+        (
+            "[[tenant]]\nname = \"a\"\n[[tenant]]\nname = \"a\"",
+            "pool.toml:3:1: another [[tenant]] is called a already, in line 1",
+        ),
+        (
+            "[[tenant]]\nname = \"acme\"\n[[app]]\nroot = \"/s\"\ntenant = \"amce\"",
+            "pool.toml:5:10: there is no [[tenant]] called `amce`; did you mean `acme`?",
+        ),
+        (
+            "[defaults]\ntenant = \"acme\"",
+            "pool.toml:2:10: there is no [[tenant]] called `acme`: write one into pool.toml",
+        ),
+    ] {
+        assert_eq!(wrong(text), said);
+    }
+}

@@ -1,5 +1,6 @@
 //! What is wrong with an operator's file, where, and what to do about it.
 
+use super::tenants::NoTenant;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,7 @@ pub(crate) enum Table {
     Top,
     Pool,
     Defaults,
+    Tenant,
     App,
 }
 
@@ -40,6 +42,7 @@ impl fmt::Display for Table {
             Self::Top => "the top of the file",
             Self::Pool => "[pool]",
             Self::Defaults => "[defaults]",
+            Self::Tenant => "a [[tenant]]",
             Self::App => "an [[app]]",
         })
     }
@@ -83,6 +86,12 @@ pub(crate) enum Mistake {
     NoRoot,
     #[error("{root} does not exist; correct `root`, or take this [[app]] out")]
     NothingThere { root: PathBuf },
+    #[error("a [[tenant]] needs a `name`")]
+    NoTenantName,
+    #[error("another [[tenant]] is called {name} already, in line {line}")]
+    TakenTenant { name: String, line: usize },
+    #[error("{0}")]
+    Tenant(NoTenant),
     #[error("another [[app]] is served at {place} already, in line {line}; give one another `host` or `path`")]
     TakenPlace { place: String, line: usize },
     #[error("another [[app]] is called {name} already, in line {line}; give one another `name`")]

@@ -20,6 +20,7 @@ mod sample;
 mod schema;
 pub(crate) mod settings;
 pub(crate) mod source;
+pub(crate) mod tenants;
 mod value;
 
 use crate::complain;

@@ -2,7 +2,7 @@
 
 use super::arguments::variable;
 use super::file::OperatorsFile;
-use hatchery_protocol::config::PoolOptions;
+use hatchery_protocol::config::{PoolOptions, TenantOptions};
 use hatchery_protocol::keys::Key;
 use hatchery_protocol::options::AppOptions;
 use std::fmt::Write;
@@ -32,6 +32,7 @@ fn the_page_lists_every_key_as_it_is() {
     let page = std::fs::read_to_string(PAGE).unwrap();
     let current = with(&page, "pool", &table(PoolOptions::KEYS));
     let current = with(&current, "defaults", &table(AppOptions::KEYS));
+    let current = with(&current, "tenant", &table(TenantOptions::KEYS));
     if std::env::var_os("HATCHERY_WRITE_DOCS").is_some() {
         std::fs::write(PAGE, &current).unwrap();
     } else {

@@ -2,7 +2,7 @@
 
 use crate::serve::listen::Place;
 use hatchery_pool_client::{Admin, AppConfig, AppOptions, LogFormat, PoolConfig};
-use hatchery_protocol::config::{AdminAccess, LogConfig, OutputConfig, PoolOptions};
+use hatchery_protocol::config::{AdminAccess, LogConfig, OutputConfig, PoolOptions, TenantConfig};
 use hatchery_protocol::root::normalised;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -29,9 +29,15 @@ pub(crate) fn check_pool(options: &PoolOptions) -> Result<(), String> {
     if options.output_max_size.is_some_and(|size| (1..4096).contains(&size)) {
         return Err("output_max_size is below 4K: a file would be begun anew with every few lines".to_owned());
     }
-    let words = [("pool_user", &options.pool_user), ("lowest_user", &options.lowest_user)];
+    let words = [
+        ("pool_user", &options.pool_user),
+        ("lowest_user", &options.lowest_user),
+        ("admin_group", &options.admin_group),
+        ("admin_readers", &options.admin_readers),
+    ];
     if let Some((name, _)) = words.iter().find(|(_, word)| word.as_ref().is_some_and(|word| !is_word(word))) {
-        return Err(format!("{name} has to be a user's name, or a number"));
+        let what = if name.starts_with("admin_") { "a group's" } else { "a user's" };
+        return Err(format!("{name} has to be {what} name, or a number"));
     }
     let paths = [
         ("admin", &options.admin),
@@ -60,7 +66,7 @@ pub(crate) fn check_app(options: &AppOptions) -> Result<(), String> {
     options.check()
 }
 
-fn is_word(text: &str) -> bool {
+pub(super) fn is_word(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
@@ -108,7 +114,12 @@ pub(crate) fn nothing_at(root: &Path) -> bool {
 ///
 /// # Errors
 /// One sentence.
-pub(crate) fn pool_config(pool: PoolOptions, defaults: AppOptions, apps: Vec<AppConfig>) -> Result<PoolConfig, String> {
+pub(crate) fn pool_config(
+    pool: PoolOptions,
+    defaults: AppOptions,
+    tenants: Vec<TenantConfig>,
+    apps: Vec<AppConfig>,
+) -> Result<PoolConfig, String> {
     let default = PoolConfig::default();
     let output = OutputConfig::default();
     Ok(PoolConfig {
@@ -124,7 +135,7 @@ pub(crate) fn pool_config(pool: PoolOptions, defaults: AppOptions, apps: Vec<App
         drain_timeout: defaults.drain_timeout.unwrap_or(DRAIN_TIMEOUT),
         defaults,
         apps,
-        tenants: Vec::new(),
+        tenants,
         admin_access: AdminAccess {
             group: pool.admin_group,
             readers: pool.admin_readers,

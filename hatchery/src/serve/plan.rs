@@ -10,6 +10,7 @@ use crate::config::file::OperatorsFile;
 use crate::config::mistake::Problems;
 use crate::config::settings::{self, check_app, check_pool, home, nothing_at};
 use crate::config::source;
+use crate::config::tenants;
 use hatchery_pool_client::{Admin, AppConfig, AppOptions, PoolConfig, Start};
 use hatchery_protocol::root::normalised;
 use std::fmt;
@@ -105,9 +106,16 @@ impl Plan {
                 (app.options.watch, app.options.staged_update) = (Some(false), Some(false));
             }
         }
+        // The tenant of the defaults says whom all others run as; of each application, its own.
+        let said = defaults.clone();
+        tenants::settle(&mut defaults, &said, &file.tenants).map_err(|why| format!("tenant: {why}"))?;
+        for app in &mut apps.registered {
+            let named = |why| format!("{}: {why}", String::from_utf8_lossy(&app.root));
+            tenants::settle(&mut app.options, &said, &file.tenants).map_err(named)?;
+        }
         let admin_http = admin_http::Wanted::of(&pool)?;
         apps.warnings.extend(admin_http.as_ref().and_then(admin_http::Wanted::warning));
-        let mut config = settings::pool_config(pool, defaults, apps.registered)?;
+        let mut config = settings::pool_config(pool, defaults, file.tenants, apps.registered)?;
         config.apps_under.extend(apps.folder.map(|folder| folder.as_os_str().as_bytes().to_vec()));
         match admin {
             None => {}

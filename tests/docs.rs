@@ -129,7 +129,7 @@ fn no_error_that_an_operator_or_an_owner_meets_is_missing_on_the_page() {
         for said in text.split("#[error(").skip(1).filter_map(said) {
             let parts: Vec<&str> = constant(said).collect();
             let is_there = |sentence: &&str| parts.iter().all(|part| sentence.contains(part));
-            if !parts.is_empty() && !sentences.iter().any(|sentence| is_there(sentence)) {
+            if !parts.is_empty() && !sentences.iter().any(is_there) {
                 missing.push(format!("{file}: {said}"));
             }
         }

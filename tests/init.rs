@@ -79,6 +79,19 @@ impl Container {
         assert!(command.stdin(Stdio::null()).status().expect("nsenter").success());
     }
 
+    /// Waits until a worker is busy, as somebody in the container sees it.
+    fn is_busy(&self) {
+        let target = self.first.to_string();
+        let admin = self.front.admin();
+        until_blocking("a worker is busy", || {
+            let mut command = Command::new("nsenter");
+            command.args(["--target", &target, "--pid", "--mount"]).arg(executable()).args(["status", "--json"]);
+            let output = command.env("HATCHERY_ADMIN", &admin).stdin(Stdio::null()).output().expect("nsenter");
+            let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a status");
+            (status["active"] == 1).then_some(())
+        });
+    }
+
     fn has_no_zombie(&self) {
         until_blocking("no zombie is left", || {
             (!processes::children(self.first).into_iter().any(processes::is_zombie)).then_some(())
@@ -169,7 +182,7 @@ fn the_second_signal_ends_at_once() {
     let mut browser = container.front.browser();
     assert_eq!(browser.get("/pid").status, 200);
     browser.ask("GET", "/sleep?600000", "");
-    container.front.until("active", 1);
+    container.is_busy();
     let pool = container.front.pool();
     container.signal(Signal::SIGTERM);
     container.logs("a second signal ends at once");

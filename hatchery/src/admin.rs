@@ -1,6 +1,7 @@
 //! Questions to a live pool, over its admin socket: a line each way, or several lines back.
 
 use crate::{complain, print};
+use serde::de::DeserializeOwned;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -72,6 +73,25 @@ impl Question {
     }
 }
 
+/// Why a question has no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The pool is gone, or says nothing.
+    Silent(String),
+    /// The pool's own words.
+    Refused(String),
+    /// It said something that this command does not know.
+    Unread(String),
+}
+
+impl From<Trouble> for String {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Silent(why) | Trouble::Refused(why) | Trouble::Unread(why) => why,
+        }
+    }
+}
+
 /// Prints what became of an order.
 pub(crate) fn tell(done: Result<Answer, String>) -> ExitCode {
     let printed = done.and_then(|answer| print(&answer.text).map(|()| answer.refusal));
@@ -94,9 +114,28 @@ pub(crate) fn ask(pool: &UnixStream, question: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// The pool's, or that there is no whole answer.
-pub(crate) fn ask_json(pool: &UnixStream, question: &str) -> Result<Object, String> {
-    say(pool, &format!("json {question}"), Until::Soon)?;
-    object(&hear_line(pool)?)?
+pub(crate) fn ask_json(pool: &UnixStream, question: &str) -> Result<Object, Trouble> {
+    say(pool, &format!("json {question}"), Until::Soon).map_err(Trouble::Silent)?;
+    let line = hear_line(pool).map_err(Trouble::Silent)?;
+    object(&line).map_err(Trouble::Unread)?.map_err(Trouble::Refused)
+}
+
+/// The same as what it is said to be.
+///
+/// # Errors
+/// The pool's, or that there is no such answer.
+pub(crate) fn ask_for<T: DeserializeOwned>(pool: &UnixStream, question: &str) -> Result<T, Trouble> {
+    let answer = ask_json(pool, question)?;
+    let said = answer.get("version").and_then(|version| version.as_str()).map(str::to_owned);
+    serde_json::from_value(serde_json::Value::Object(answer)).map_err(|error| {
+        let ours = hatchery_protocol::VERSION;
+        Trouble::Unread(match said {
+            Some(pools) if pools != ours => {
+                format!("the pool is of version {pools}, and this command of {ours}: start the pool anew ({error})")
+            }
+            _ => format!("the pool's answer can't be read: {error}"),
+        })
+    })
 }
 
 /// What a pool says to an order: data lines, or why it was not carried out with the data lines behind that.
@@ -140,7 +179,9 @@ fn object(line: &str) -> Result<Result<Object, String>, String> {
     Ok(Ok(answer))
 }
 
-fn say(mut pool: &UnixStream, question: &str, until: Until) -> Result<(), String> {
+/// # Errors
+/// It can't be said.
+pub(crate) fn say(mut pool: &UnixStream, question: &str, until: Until) -> Result<(), String> {
     if question.len() > LONGEST_QUESTION {
         return Err(format!("what is said to a pool has at most {LONGEST_QUESTION} bytes; shorten it"));
     }
@@ -182,8 +223,18 @@ mod tests {
     fn json_is_the_object_without_ok_in_its_order() {
         let said = ask_json(&pool("{\"ok\":true,\"version\":\"1\",\"max\":6,\"apps\":[]}\n"), "status").unwrap();
         assert_eq!(said.keys().collect::<Vec<_>>(), ["version", "max", "apps"]);
-        assert_eq!(ask_json(&pool("{\"ok\":false,\"error\":\"no\"}\n"), "status").unwrap_err(), "no");
-        assert!(ask_json(&pool("nonsense\n"), "status").is_err());
+        let trouble = |answer| ask_json(&pool(answer), "status").unwrap_err();
+        assert_eq!(trouble("{\"ok\":false,\"error\":\"no\"}\n"), Trouble::Refused("no".to_owned()));
+        assert!(matches!(trouble("nonsense\n"), Trouble::Unread(_)) && matches!(trouble(""), Trouble::Silent(_)));
+    }
+
+    #[test]
+    fn an_answer_of_another_version_says_so() {
+        let old = pool("{\"ok\":true,\"version\":\"0.0.1\"}\n");
+        let Err(Trouble::Unread(why)) = ask_for::<hatchery_protocol::status::Status>(&old, "status") else {
+            panic!("it has no apps")
+        };
+        assert!(why.contains("version 0.0.1") && why.contains(hatchery_protocol::VERSION), "{why}");
     }
 
     fn question(json: bool) -> Question {

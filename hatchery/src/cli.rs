@@ -1,7 +1,10 @@
 //! The command line.
 
 use crate::config::arguments::Said;
+use crate::look::Look;
 use crate::orders::Order;
+use crate::pages::{Completions, Man};
+use crate::top::Top;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -23,8 +26,10 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Serve applications over HTTP
     Serve(Box<Serve>),
-    /// Show what runs, where, and how busy it is
-    Status(Status),
+    #[command(flatten)]
+    Look(Look),
+    /// Watch the pool live, and act on what is selected
+    Top(Top),
     #[command(flatten)]
     Order(Order),
     /// Work on an operator's file
@@ -34,6 +39,10 @@ pub(crate) enum Verb {
     Doctor(Doctor),
     /// Show how a folder would be started, why, and the hatchery.toml that says the same
     Detect(Detect),
+    /// Print what makes a shell complete this command's verbs and options
+    Completions(Completions),
+    /// Print this command's manual page, or write those of all verbs
+    Man(Man),
     /// Print what `serve` with these options tells its pool (started by the pool)
     #[command(hide = true)]
     Configuration(Box<Serve>),
@@ -84,13 +93,6 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     pub(crate) said: Said,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Status {
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,9 @@
 //! | [`admin_http`] | metrics, health and the live page |
 //! | [`orders`] | the operator's verbs |
 //! | [`deploy`] | a new version, staged beside an application |
-//! | [`admin`], [`status`], [`admin_place`] | talking to a live pool, and finding it |
+//! | [`look`], [`top`] | looking at a live pool: once, as it goes on, or in a terminal |
+//! | [`admin`], [`admin_place`] | talking to a live pool, and finding it |
+//! | [`pages`] | manual pages and what shells complete |
 //! | [`doctor`] | what this machine offers |
 //! | [`detect`] | how a folder would be started |
 //! | [`demo_app`] | the application that is served when there is none |
@@ -22,9 +24,11 @@ mod demo_app;
 mod deploy;
 mod detect;
 mod doctor;
+mod look;
 mod orders;
+mod pages;
 mod serve;
-mod status;
+mod top;
 
 use clap::Parser;
 use cli::{Cli, Verb};
@@ -48,19 +52,40 @@ fn main() -> ExitCode {
         Some("spawner") if arguments.len() == 1 => return hatchery_spawner::main_with_demo_app(),
         _ => {}
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Monitoring has a status of its own for what is wrongly asked.
+        Err(error) if is_for_health(&arguments) => return look::health::misused(&error),
+        Err(error) => error.exit(),
+    };
     match cli.verb {
         Verb::Serve(options) => serve::run(*options, cli.admin),
-        Verb::Status(options) => status::run(&options, cli.admin),
+        Verb::Look(look) => look::run(&look, cli.admin),
+        Verb::Top(options) => top::run(&options, cli.admin),
         Verb::Order(order) => orders::run(&order, cli.admin),
         Verb::Configuration(options) => config::source::print(*options, cli.admin),
         Verb::Config(cli::Config::Check { file }) => config::check(&file),
         Verb::Config(cli::Config::Schema) => config::print_schema(),
         Verb::Doctor(options) => doctor::run(&options),
         Verb::Detect(options) => detect::run(&options),
+        Verb::Completions(options) => pages::complete(&options),
+        Verb::Man(options) => pages::man(&options),
         Verb::DemoApp => demo_app::run(),
         Verb::PoolServer | Verb::Spawner => complain("this is a role that takes no arguments"),
     }
+}
+
+/// Whether the first word that is no option, and no value of `--admin`, is `health`.
+fn is_for_health(arguments: &[String]) -> bool {
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--admin" => drop(words.next()),
+            option if option.starts_with('-') => {}
+            verb => return verb == "health",
+        }
+    }
+    false
 }
 
 /// One line on standard error, and the exit status for what failed.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-const APP: &str = "an application";
+pub(crate) const APP: &str = "an application";
 /// Between two looks whether a restart has begun.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
@@ -40,12 +40,16 @@ pub(crate) enum Order {
     Retire(Retire),
     /// End a session at once
     End(End),
-    /// List the applications
-    List(Plain),
     /// Replace all workers; open sessions go on
     Clear(Plain),
     /// Read the pool's configuration again
     Reload(Plain),
+    /// Change a setting of an application, or of the pool, while it runs
+    Set(Set),
+    /// Show a setting and where it comes from, or all
+    Get(Get),
+    /// End the pool and its web server: open requests have their time; returns once it is gone
+    Shutdown(Plain),
 }
 
 #[derive(Args, Debug)]
@@ -133,11 +137,36 @@ pub(crate) struct End {
     pub(crate) plain: Plain,
 }
 
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Keys of an application: those of [[app]] and [defaults]. Without APP: any key of [defaults], and \
+    those of [pool] that can change while it runs."
+)]
+pub(crate) struct Set {
+    /// Its root, or the last part of that; without it, the pool
+    #[arg(value_names = ["APP", "KEY=VALUE"], num_args = 1..=2, required = true)]
+    pub(crate) words: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) plain: Plain,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Get {
+    /// Whose settings, without APP the pool's, and which, without KEY all
+    #[arg(value_names = ["APP", "KEY"], num_args = 0..=2)]
+    pub(crate) words: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) plain: Plain,
+}
+
 pub(crate) fn run(order: &Order, at: Option<AdminAt>) -> ExitCode {
     admin::tell(match order {
         Order::Deploy(options) => deploy::run(options, at),
         order => order.question().and_then(|question| match order {
             Order::Restart(options) if options.no_wait => begin_restart(&options.of.app, &question, at),
+            Order::Shutdown(_) => shut_down(&question, &connect(at)?),
             _ => question.ask(&connect(at)?),
         }),
     })
@@ -172,7 +201,7 @@ impl Order {
             Self::Disable(options) => {
                 let question = of("disable", &options.of, Soon)?;
                 let reason = options.reason.join(" ");
-                Ok(Question { line: format!("{} {}", question.line, one_line(&reason)?), ..question })
+                Ok(Question { line: format!("{} {}", question.line, one_line("a reason", &reason)?), ..question })
             }
             Self::Add(options) => {
                 let here = std::env::current_dir().map_err(|error| format!("the current folder is not known: {error}"));
@@ -182,9 +211,11 @@ impl Order {
                 plain(&format!("retire {}", word("a worker", &options.worker)?), &options.plain, Soon)
             }
             Self::End(options) => plain(&format!("end {}", options.session), &options.plain, Soon),
-            Self::List(options) => plain("list", options, Soon),
             Self::Clear(options) => plain("clear", options, Soon),
             Self::Reload(options) => plain("reload", options, Verdict),
+            Self::Set(options) => plain(&line_of_set(&options.words)?, &options.plain, Verdict),
+            Self::Get(options) => plain(&line_of_get(&options.words)?, &options.plain, Soon),
+            Self::Shutdown(options) => plain("shutdown", options, Soon),
         }
     }
 }
@@ -206,6 +237,39 @@ fn line_of_add(here: &Path, options: &Add) -> Result<String, String> {
     Ok(line)
 }
 
+/// A value may have spaces: what stands behind `=` is the rest of the line.
+fn line_of_set(words: &[String]) -> Result<String, String> {
+    let (app, setting) = match words {
+        [setting] => (String::new(), setting),
+        [app, setting] => (word(APP, app)?.to_owned() + " ", setting),
+        _ => return Err("set takes an application, which may be left out, and one KEY=VALUE".to_owned()),
+    };
+    let Some((key, value)) = setting.split_once('=') else {
+        return Err(format!("`{setting}` sets nothing; write KEY=VALUE"));
+    };
+    Ok(format!("set {app}{}={}", word("a setting", key)?, one_line("a value", value)?))
+}
+
+fn line_of_get(words: &[String]) -> Result<String, String> {
+    let mut line = "get".to_owned();
+    for each in words {
+        line.push(' ');
+        line.push_str(word("an application, or a setting,", each)?);
+    }
+    Ok(line)
+}
+
+/// Returns once the pool is gone: with it goes the connection.
+fn shut_down(question: &Question, pool: &UnixStream) -> Result<Answer, String> {
+    let answer = question.ask(pool)?;
+    if answer.refusal.is_none() {
+        let unheard = |error| format!("the pool was told to end, and can't be listened to any more: {error}");
+        pool.set_read_timeout(None).map_err(unheard)?;
+        std::io::copy(&mut { pool }, &mut std::io::sink()).map_err(unheard)?;
+    }
+    Ok(answer)
+}
+
 fn setting(text: &str) -> Result<String, String> {
     let Some((key, value)) = text.split_once('=') else {
         return Err(format!("`{text}` sets nothing; write KEY=VALUE"));
@@ -216,16 +280,19 @@ fn setting(text: &str) -> Result<String, String> {
 }
 
 /// What a verb is said of, as one word of a line.
-fn word<'a>(what: &str, name: &'a str) -> Result<&'a str, String> {
+///
+/// # Errors
+/// It is no word.
+pub(crate) fn word<'a>(what: &str, name: &'a str) -> Result<&'a str, String> {
     if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(format!("{name:?} can't be said on the admin socket: {what} is named by one word"));
     }
     Ok(name)
 }
 
-fn one_line(text: &str) -> Result<&str, String> {
+fn one_line<'a>(what: &str, text: &'a str) -> Result<&'a str, String> {
     if text.contains(char::is_control) {
-        return Err("a reason has to be one line of text".to_owned());
+        return Err(format!("{what} has to be one line of text"));
     }
     Ok(text)
 }
@@ -320,9 +387,15 @@ mod tests {
             ("enable shop", "enable shop", Until::Soon),
             ("retire 4821", "retire 4821", Until::Soon),
             ("end 17", "end 17", Until::Soon),
-            ("list", "list", Until::Soon),
             ("clear", "clear", Until::Soon),
             ("reload", "reload", Until::Verdict),
+            ("set max=8", "set max=8", Until::Verdict),
+            ("set shop max_idle=10m", "set shop max_idle=10m", Until::Verdict),
+            ("set shop ping_path=", "set shop ping_path=", Until::Verdict),
+            ("get", "get", Until::Soon),
+            ("get shop", "get shop", Until::Soon),
+            ("get shop max_idle", "get shop max_idle", Until::Soon),
+            ("shutdown", "shutdown", Until::Soon),
         ] {
             let asked = question(&format!("hatchery {said}")).unwrap();
             assert_eq!((asked.line.as_str(), asked.until, asked.json), (line, until, false), "{said}");
@@ -336,7 +409,19 @@ mod tests {
         for line in ["add /srv/shop max_idle", "add /srv/shop max_ilde=5m", "add /srv/shop max_idle=soon", "end last"] {
             assert!(question(&format!("hatchery {line}")).is_err(), "{line}");
         }
-        for line in ["restart", "stop", "start", "add", "remove", "deploy shop", "rollback", "clear all"] {
+        for line in [
+            "restart",
+            "stop",
+            "start",
+            "add",
+            "remove",
+            "deploy shop",
+            "rollback",
+            "clear all",
+            "set",
+            "set a b c=1",
+            "get a b c",
+        ] {
             assert!(question(&format!("hatchery {line}")).is_err(), "{line}");
         }
     }
@@ -352,8 +437,28 @@ mod tests {
     #[test]
     fn what_would_be_another_line_is_not_said() {
         assert!(word(APP, "shop\nquit").is_err() && word(APP, "").is_err() && word(APP, "a b").is_err());
-        assert!(one_line("maintenance\nquit").is_err());
-        assert_eq!(one_line("back at noon"), Ok("back at noon"));
+        assert!(one_line("a reason", "maintenance\nquit").is_err());
+        assert_eq!(one_line("a reason", "back at noon"), Ok("back at noon"));
+        let set = |words: &[&str]| line_of_set(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(set(&["shop", "command=python3  server.py"]).unwrap(), "set shop command=python3  server.py");
+        assert!(set(&["max=8\nquit"]).is_err() && set(&["shop", "max"]).is_err() && set(&["a b", "max=8"]).is_err());
+    }
+
+    #[test]
+    fn a_shutdown_is_over_when_the_connection_is() {
+        let (ours, pools) = UnixStream::pair().unwrap();
+        let question = Question { line: "shutdown".to_owned(), until: Until::Soon, json: false };
+        let pool = std::thread::spawn(move || {
+            let mut pool = std::io::BufReader::new(&pools);
+            std::io::BufRead::read_line(&mut pool, &mut String::new()).unwrap();
+            std::io::Write::write_all(&mut &pools, b"ok\n").unwrap();
+            pools
+        });
+        let asking = std::thread::spawn(move || shut_down(&question, &ours));
+        let pools = pool.join().unwrap();
+        assert!(!asking.is_finished());
+        drop(pools);
+        assert_eq!(asking.join().unwrap(), Ok(Answer { text: String::new(), refusal: None }));
     }
 
     #[test]

@@ -219,7 +219,7 @@ fn a_session_is_ended_by_its_number() {
     open.ask("GET", &format!("/until?{}", app.root().join("gate").display()), "");
     front.until("active", 1);
     assert!(typed(&front, "end last").starts_with("error: no session 'last'"));
-    assert!(typed(&front, "end 99999").starts_with("error: no such"));
+    assert!(typed(&front, "end 99999").starts_with("error: no session '99999' is open: only 1 is"));
     // Sessions count from 1.
     let session = front.status()["apps"][0]["workers"][0]["open"][0].clone();
     assert!(session["age_s"].as_f64() >= Some(0.0), "{session}");

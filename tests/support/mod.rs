@@ -1,10 +1,12 @@
 //! What the tests through real processes share: pools, applications, and looking at processes.
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses a part of it")]
 
+pub mod admin;
 pub mod apps;
 pub mod folders;
 pub mod front;
 pub mod http;
+pub mod live_page;
 pub mod odd;
 pub mod processes;
 pub mod runtimes;

@@ -6,7 +6,7 @@ use hatchery_protocol::link::Access;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, chownat, fchmod, fstat, open};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -181,7 +181,7 @@ impl Drop for AdminSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::BufRead;
+    use std::io::{self, BufRead};
 
     /// What listens at `path`, and does this with the first connection.
     fn at(path: &Path, then: impl FnOnce(UnixListener, UnixStream) + Send + 'static) -> thread::JoinHandle<()> {

@@ -83,7 +83,7 @@ pub(super) async fn end(shell: &Shell, said: &str) -> Result<Said, Failure> {
     let open: Vec<u64> =
         status::sessions(&shell.state(), None).into_iter().filter(|open| !open.abandoned).map(|open| open.id).collect();
     let Some(session) = number.filter(|number| open.contains(number)).map(SessionId) else {
-        return Err(format!("no open session '{}': {}", printable(said), named(&open)).into());
+        return Err(format!("no session '{}' is open: {}", printable(said), named(&open)).into());
     };
     give(shell, |request| shell.tell(Event::EndSession { request: Some(request), session })).await
 }
@@ -91,10 +91,10 @@ pub(super) async fn end(shell: &Shell, said: &str) -> Result<Said, Failure> {
 fn named(open: &[u64]) -> String {
     let shown = open.iter().take(NAMED).map(u64::to_string).collect::<Vec<_>>().join(", ");
     match open.len() {
-        0 => "none is open".to_owned(),
-        1 => format!("only {shown} is open; sessions tells more"),
-        2..=NAMED => format!("open are {shown}; sessions tells more"),
-        more => format!("{more} are open, such as {shown}; sessions lists them"),
+        0 => "none is".to_owned(),
+        1 => format!("only {shown} is; sessions tells more"),
+        2..=NAMED => format!("{shown} are; sessions tells more"),
+        more => format!("{more} are, such as {shown}; sessions lists them"),
     }
 }
 
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn what_is_open_is_named_and_not_all_of_it_where_that_is_much() {
-        assert_eq!(named(&[]), "none is open");
-        assert_eq!(named(&[3]), "only 3 is open; sessions tells more");
-        assert_eq!(named(&[3, 5]), "open are 3, 5; sessions tells more");
+        assert_eq!(named(&[]), "none is");
+        assert_eq!(named(&[3]), "only 3 is; sessions tells more");
+        assert_eq!(named(&[3, 5]), "3, 5 are; sessions tells more");
         let many: Vec<u64> = (1..=400).collect();
-        assert_eq!(named(&many), "400 are open, such as 1, 2, 3, 4, 5, 6, 7, 8, 9, 10; sessions lists them");
+        assert_eq!(named(&many), "400 are, such as 1, 2, 3, 4, 5, 6, 7, 8, 9, 10; sessions lists them");
     }
 }

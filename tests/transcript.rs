@@ -134,21 +134,22 @@ fn sessions_are_seen_and_ended_by_hand_in_both_forms() {
     let mut line = Line::to(&front);
     for json in [false, true] {
         let mut open = front.browser();
-        open.ask("GET", &format!("/until?{}", app.root().join("gate").display()), "");
+        open.ask("GET", &format!("/hints?{}", app.root().join("gate").display()), "");
+        assert_eq!(open.answer_head().status, 103, "its worker has it: it can't be asked again elsewhere");
         let session = until_blocking("there is a session", || {
             line.json("json sessions")["sessions"].as_array().and_then(|sessions| sessions.first().cloned())
         });
-        assert!(session["doing"].as_str().is_some_and(|doing| doing.starts_with("GET /until")), "{session}");
+        assert!(session["doing"].as_str().is_some_and(|doing| doing.starts_with("GET /hints")), "{session}");
         assert!(session["client_pid"] == front.pid(), "{session}");
         let (table, _) = line.ask("sessions");
-        assert!(table.len() == 2 && table[1].contains("GET /until"), "{table:?}");
+        assert!(table.len() == 2 && table[1].contains("GET /hints"), "{table:?}");
         let id = &session["id"];
         if json {
             assert_eq!(line.json(&format!("json end {id}"))["ok"], true);
         } else {
             assert_eq!(line.ask(&format!("end {id}")).1, "ok");
         }
-        assert_eq!(open.answer().status, 503);
+        assert_eq!(open.answer_head().status, 503);
         let worker = front.status()["apps"][0]["workers"][0]["id"].clone();
         if worker.is_u64() {
             line.ask(&format!("retire {worker}"));

@@ -112,6 +112,8 @@ impl Pool {
                     app.upkeep = Upkeep::Kept;
                 }
                 if let Some(tenant) = moved {
+                    // What both tenants have in common is another sum now.
+                    self.touch_all();
                     self.notice(Notice::TenantChanged { app: id, tenant });
                 }
                 self.warn_of_min();
@@ -121,8 +123,7 @@ impl Pool {
         };
         self.notice(Notice::Added { app: id });
         self.weigh_all(id, now);
-        // What its tenant has in common is another sum now.
-        self.touch_all();
+        self.touch(id);
         self.done(request);
     }
 

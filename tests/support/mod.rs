@@ -9,6 +9,7 @@ pub mod http;
 pub mod odd;
 pub mod processes;
 pub mod runtimes;
+pub mod terminal;
 pub mod websocket;
 pub mod worker;
 

@@ -250,9 +250,7 @@ fn hints_of(model: &Model) -> &'static str {
     match model.mode {
         Mode::Confirm { .. } => "y does it, any other key does not",
         Mode::Filter => "type a part of a name, root, state or tenant; Enter keeps the filter, Esc drops it",
-        Mode::Normal | Mode::Help => {
-            "r restart  x stop  d disable  e end session  / filter  s sort  ? help  q quit"
-        }
+        Mode::Normal | Mode::Help => "r restart  x stop  d disable  e end session  / filter  s sort  ? help  q quit",
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod floors;
 mod load;
+mod many;
 mod rest;
 mod restart;
 mod rivals;
@@ -37,6 +38,9 @@ fn main() {
     }
     if wanted("rest") {
         rest::measure();
+    }
+    if wanted("many") {
+        many::measure();
     }
     if wanted("restart") {
         restart::measure();

@@ -41,11 +41,11 @@ fn used(pid: i32) -> (u64, u64, u64) {
     (fields[11].parse().unwrap(), fields[12].parse().unwrap(), switches)
 }
 
-fn pss(pid: i32) -> u64 {
+pub(crate) fn pss(pid: i32) -> u64 {
     figure(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap(), "Pss:")
 }
 
-fn figure(text: &str, name: &str) -> u64 {
+pub(crate) fn figure(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
 }

@@ -8,6 +8,8 @@ use std::fmt;
 /// Seconds after which somebody who waits for an app without a worker won't be served by what is under way: eviction
 /// of an idle worker takes two, and a fair share of a full pool is given after one.
 const STUCK: f64 = 5.0;
+/// What keeps an app from growing for a moment: what is under way will let it.
+const UNDER_WAY: [&str; 6] = ["inspecting", "enough_starting", "too_many_starting", "trying", "swapping", "rolling"];
 /// How many reasons are told; the rest is counted.
 const TOLD: usize = 3;
 
@@ -140,17 +142,7 @@ fn of_app(app: &AppStatus) -> Vec<(Level, String)> {
     if app.state == "stopped" {
         reasons.push((Level::Warning, format!("{name} is stopped")));
     }
-    let serves = app.workers.iter().any(|worker| matches!(&*worker.state, "starting" | "ready" | "busy"));
-    if let Some(limit) = app.limit.as_ref().filter(|_| app.waiting > 0 && !serves) {
-        let waited = app.oldest_wait_s.unwrap_or_default();
-        let level = if waited >= STUCK { Level::Critical } else { Level::Warning };
-        let waiting = app.waiting;
-        let for_so_long = span(waited);
-        reasons.push((
-            level,
-            format!("{name} has {waiting} waiting for {for_so_long}, no worker, and can't start one ({limit})"),
-        ));
-    }
+    reasons.extend(of_waiters(app));
     if app.restart.as_ref().is_some_and(|restart| restart.state == "failed") {
         reasons.push((Level::Warning, format!("a restart of {name} failed, and the version before serves")));
     }
@@ -158,6 +150,23 @@ fn of_app(app: &AppStatus) -> Vec<(Level, String)> {
         reasons.push((Level::Warning, format!("{name} could not be started: {}", failure.problem)));
     }
     reasons
+}
+
+/// Somebody waits, and no worker is there that could serve them, or will be.
+fn of_waiters(app: &AppStatus) -> Option<(Level, String)> {
+    let AppStatus { name, waiting, limit: Some(limit), .. } = app else { return None };
+    let serves = app.workers.iter().any(|worker| matches!(&*worker.state, "starting" | "ready" | "busy"));
+    if *waiting == 0 || serves {
+        return None;
+    }
+    let waited = app.oldest_wait_s.unwrap_or_default();
+    let level = match (UNDER_WAY.contains(&limit.as_str()), waited >= STUCK) {
+        (false, true) => Level::Critical,
+        (false, false) | (true, true) => Level::Warning,
+        (true, false) => return None,
+    };
+    let waited = span(waited);
+    Some((level, format!("{name} has {waiting} waiting for {waited}, no worker, and can't start one ({limit})")))
 }
 
 #[cfg(test)]
@@ -225,7 +234,9 @@ mod tests {
             (1, stuck(json!([]), 9.0, json!("app_full")), Level::Critical, "can't start one (app_full)"),
             (1, stuck(json!([worker("draining", 1)]), 9.0, json!("app_full")), Level::Critical, "can't start one"),
             // A moment is none.
-            (1, stuck(json!([]), 0.5, json!("starting")), Level::Warning, "can't start one"),
+            (1, stuck(json!([]), 0.5, json!("app_full")), Level::Warning, "can't start one"),
+            (1, stuck(json!([]), 0.5, json!("inspecting")), Level::Ok, "2 waiting"),
+            (1, stuck(json!([]), 9.0, json!("inspecting")), Level::Warning, "can't start one (inspecting)"),
             // It is being started, or the one there is serves them in turn.
             (1, stuck(json!([]), 9.0, Value::Null), Level::Ok, "2 waiting"),
             (1, stuck(json!([worker("busy", 1)]), 9.0, json!("app_full")), Level::Ok, "2 waiting"),

@@ -6,6 +6,7 @@ pub mod apps;
 pub mod folders;
 pub mod front;
 pub mod http;
+pub mod live_page;
 pub mod odd;
 pub mod processes;
 pub mod runtimes;

@@ -73,6 +73,7 @@ pub fn answer(request: &Request, stream: &mut dyn Stream) -> Then {
             Err(error) => format!("refused: {error}"),
         }),
         "/status" => then(stream, &format!("HTTP/1.1 {query} Status\r\nETag: \"a\"\r\n\r\n"), Then::Keep),
+        "/empty" => then(stream, &format!("HTTP/1.1 {query} Status\r\nContent-Length: 0\r\n\r\n"), Then::Keep),
         "/to-the-end" => then(stream, "HTTP/1.1 200 OK\r\n\r\nto the end", Then::Close),
         "/nonsense" => then(stream, "nonsense\r\n\r\n", Then::Close),
         // Dies in the middle of an answer.

@@ -275,7 +275,9 @@ impl Hangups {
 fn announce(plan: &Plan, bound: &[Bound], admin_http: Option<&AdminHttp>, server: &PoolServer, rights: Rights) {
     let urls: Vec<String> = bound.iter().map(Bound::url).collect();
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "hatchery: serving {} on {} — Ctrl-C stops it", plan.what, urls.join(", "));
+    // A folder's name may hold anything, and this is one line.
+    let what = plan.what.replace(char::is_control, "?");
+    let _ = writeln!(out, "hatchery: serving {what} on {} — Ctrl-C stops it", urls.join(", "));
     let _ = writeln!(out, "hatchery: {}", rights.said(&plan.config));
     if let Some(admin_http) = admin_http {
         let _ = writeln!(out, "hatchery: live page at {}", admin_http.address());

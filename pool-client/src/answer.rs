@@ -37,7 +37,8 @@ pub(crate) const LABEL: usize = 1000;
 
 /// No longer than it may be.
 pub(crate) fn label(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(LABEL));
+    let end = (0..=LABEL.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.truncate(end);
     text
 }
 

@@ -11,6 +11,9 @@ use hatchery_protocol::report::SpawnReport;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// Apps that one sentence names.
+const LISTED: usize = 20;
+
 impl State {
     pub(super) fn note(&mut self, now: Time, notice: &Notice) {
         let news = match notice {
@@ -207,7 +210,11 @@ impl State {
     }
 
     fn listed(&self, apps: &[AppId]) -> String {
-        apps.iter().map(|app| self.app_name(*app)).collect::<Vec<_>>().join(", ")
+        let mut names: Vec<String> = apps.iter().take(LISTED).map(|app| self.app_name(*app)).collect();
+        if apps.len() > LISTED {
+            names.push(format!("and {} more", apps.len() - LISTED));
+        }
+        names.join(", ")
     }
 }
 

@@ -1,7 +1,7 @@
 //! One connection: a line, its answer, and the next line.
 
 use super::answer::{Failure, Form, Said};
-use super::bounds::Place;
+use super::bounds::{Held, Place};
 use super::command::{self, Command};
 use super::lines::{Heard, LONGEST_LINE, Lines, Out};
 use super::rights::{Needs, Rights};
@@ -16,6 +16,8 @@ use tokio::net::UnixStream;
 const SHORT: Duration = Duration::from_millis(1);
 /// How much of a command the log has, in characters.
 const LOGGED: usize = 200;
+/// Why there is no answer, though there could be one.
+const TOO_MUCH: &str = "too many answers wait to be read by those who asked for them; try again later";
 
 pub(super) struct Connection {
     pub(super) shell: Shell,
@@ -29,7 +31,7 @@ enum Reply {
     Text(String),
     /// The connection ends with it.
     Last(String),
-    Stream(Stream),
+    Stream(Stream, Held),
 }
 
 impl Connection {
@@ -58,7 +60,7 @@ impl Connection {
                     let _ = out.say(&text).await;
                     return;
                 }
-                Reply::Stream(stream) => match stream.tell(&mut lines, &mut out).await {
+                Reply::Stream(stream, held) => match stream.tell(&mut lines, &mut out, held).await {
                     Some(heard) => heard,
                     None => return,
                 },
@@ -72,10 +74,9 @@ impl Connection {
         match self.place.hold(text.len()) {
             Some(_held) => out.say(&text).await,
             None => {
-                let why = "too many answers wait to be read by those who asked for them; try again later";
                 let form = if text.starts_with('{') { Form::Json } else { Form::Lines };
                 drop(text);
-                out.say(&form.write(Err(why.into()))).await
+                out.say(&form.write(Err(TOO_MUCH.into()))).await
             }
         }
     }
@@ -89,7 +90,10 @@ impl Connection {
         match command {
             Command::Quit => Reply::Last(form.write(Ok(Said::default()))),
             Command::Events(..) | Command::Logs { .. } if form == Form::Lines => match self.stream(&command) {
-                Ok(stream) => Reply::Stream(stream),
+                Ok(stream) => match self.place.hold(stream.weight()) {
+                    Some(held) => Reply::Stream(stream, held),
+                    None => Reply::Text(form.write(Err(TOO_MUCH.into()))),
+                },
                 Err(failure) => Reply::Text(form.write(Err(failure))),
             },
             command => Reply::Text(form.write(self.obey_in_turn(&command, line).await)),

@@ -91,7 +91,7 @@ pub(super) fn logs(shell: &Shell, scope: Scope, app: &str, wanted: usize) -> Res
     let (_, app) = find(&state, scope, app)?;
     let json = [
         ("lines", serde_json::json!(state.output_lines(app, wanted))),
-        ("file", serde_json::json!(state.output_file(app))),
+        ("file", serde_json::json!(state.output_file(app).map(|file| file.to_string_lossy().into_owned()))),
     ];
     let json = json.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     Ok(Said { lines: Vec::new(), json })

@@ -75,7 +75,7 @@ async fn set_app(shell: &Shell, scope: Scope, app: &str, key: &Key, value: &str)
         let mut options = changed(&own, key, value)?;
         state.check_said(&root, &options)?;
         state.holds_to_the_configuration(&root, key, &options)?;
-        if key.name == "tenant" {
+        if key.name == "tenant" && !state.is_bounded() {
             state.take_over_identity(&own, &mut options);
         }
         (root, options, state.notes(key, false))

@@ -1,6 +1,7 @@
 //! What goes on being told until another line is typed.
 
 use super::answer::{Failure, Form};
+use super::bounds::Held;
 use super::lines::{Heard, Lines, Out};
 use super::looking::{find, is_in};
 use super::rights::Scope;
@@ -77,9 +78,15 @@ pub(super) fn logs(shell: &Shell, scope: Scope, app: &str, wanted: Wanted) -> Re
 }
 
 impl Stream {
-    /// Tells until another line comes, which is returned; `None`: nobody is there any more.
-    pub(super) async fn tell(mut self, lines: &mut Lines, out: &mut Out) -> Option<Heard> {
+    /// Bytes that are told first.
+    pub(super) fn weight(&self) -> usize {
+        self.past.len()
+    }
+
+    /// Tells until another line comes, which is returned; `None`: nobody is there any more. `held`: that weight.
+    pub(super) async fn tell(mut self, lines: &mut Lines, out: &mut Out, held: Held) -> Option<Heard> {
         out.say(&std::mem::take(&mut self.past)).await.ok()?;
+        drop(held);
         loop {
             let heard = tokio::select! {
                 heard = lines.next() => Some(heard),

@@ -336,7 +336,7 @@ fn an_app_is_stopped_started_removed_and_added_while_others_are_served() {
     assert!(listed.contains(root.to_str().unwrap()), "{listed}");
     assert_eq!(front.say(&["add", "/srv/shop", "max_ilde=10m"]).status.code(), Some(2));
     let why = refused(&front.say(&["end", "4711"]));
-    assert!(why.contains("no such application, worker or session"), "{why}");
+    assert!(why.contains("no session '4711' is open"), "{why}");
 }
 
 #[test]

@@ -176,7 +176,10 @@ impl Model {
         let filter = self.filter.to_lowercase();
         let shown = |app: &&AppStatus| {
             let tenant = app.tenant.as_deref().unwrap_or_default();
-            [&*app.name, &*app.root, &*app.state, tenant].iter().any(|text| text.to_lowercase().contains(&filter))
+            filter.is_empty()
+                || [&*app.name, &*app.root, &*app.state, tenant]
+                    .iter()
+                    .any(|text| text.to_lowercase().contains(&filter))
         };
         let apps = self.status.iter().flat_map(|status| &status.apps).filter(shown);
         let mut rows: Vec<Row<'_>> = apps.map(|app| Row { app, history: self.history.get(&app.root) }).collect();

@@ -28,7 +28,8 @@ pub fn event(event: &PoolEvent, look: Look) -> String {
         fields.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!(" {name}={value}"))).collect();
     let line = Line::default().then(Style::Faint, &moment(event.at)).then(Style::Plain, " ").then(style, level);
     let line = line.then(Style::Head, &format!(" {}", event.event.name())).then(Style::Plain, &said);
-    line.then(Style::Plain, &format!(": {}", event.text)).draw(look)
+    // The sentence stands last: a line that is cut would say nothing.
+    line.then(Style::Plain, &format!(": {}", event.text)).draw(Look { width: None, ..look })
 }
 
 /// A line that an app printed: when, which process, and on which stream. Its tabs are kept.
@@ -37,7 +38,8 @@ pub fn output(printed: &OutputLine, look: Look) -> String {
     let OutputLine { at, pid, stream, line, .. } = printed;
     let style = if stream == "stderr" { Style::Warning } else { Style::Plain };
     let head = Line::default().then(Style::Faint, &format!("{} {pid}", moment(*at)));
-    let head = head.then(Style::Plain, " ").then(style, stream).then(Style::Plain, ":").draw(look);
+    let head =
+        head.then(Style::Plain, " ").then(style, stream).then(Style::Plain, ":").draw(Look { width: None, ..look });
     // What an app printed is what is looked for: it is never cut.
     format!("{head} {}", super::printable(line))
 }
@@ -65,7 +67,7 @@ mod tests {
             text: "worker 3 is ready".into(),
         };
         assert_eq!(
-            event(&ready, Look::PLAIN),
+            event(&ready, Look { colours: false, width: Some(20) }),
             "2026-11-26T19:00:00.123Z info worker_ready app=shop worker=3 pid=42 generation=1: worker 3 is ready"
         );
     }

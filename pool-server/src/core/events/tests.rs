@@ -7,8 +7,8 @@ use hatchery_protocol::events::{EventName, Level, PoolEvent};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::report::Exit;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
 use tokio::task::LocalSet;
 
 const SHOP: &str = "/srv/shop";
@@ -156,13 +156,16 @@ async fn a_forgotten_app_is_told_by_its_name_and_root() {
         .await;
 }
 
-/// A log in memory.
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread has logged.
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
-impl Write for Written {
+struct Logged;
+
+impl Write for Logged {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -171,21 +174,18 @@ impl Write for Written {
     }
 }
 
-impl Written {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
+/// Logs as JSON from now on. One log for all threads: with one of its own each, tests that log nothing would switch
+/// off lines of others.
+fn log_in_memory() {
+    let log = tracing_subscriber::fmt().with_target(false).with_writer(|| Logged).json().flatten_event(true).finish();
+    // It may be there already.
+    let _ = tracing::subscriber::set_global_default(log);
+    LOGGED.take();
 }
 
 /// A pool in which a worker with 30 sessions dies, and what its log says.
 async fn thirty_sessions_end(format: LogFormat) -> (Vec<PoolEvent>, WorkerId, String) {
-    let written = Written::default();
-    let to = written.clone();
-    let subscriber = tracing_subscriber::fmt().with_target(false).with_writer(move || to.clone()).with_ansi(false);
-    let _guard = match format {
-        LogFormat::Text => tracing::subscriber::set_default(subscriber.finish()),
-        LogFormat::Json => tracing::subscriber::set_default(subscriber.json().flatten_event(true).finish()),
-    };
+    log_in_memory();
     let log = LogConfig { format, ..LogConfig::default() };
     let mut played = Played::begin(PoolConfig { log, ..PoolConfig::default() });
     for _ in 0..30 {
@@ -194,7 +194,7 @@ async fn thirty_sessions_end(format: LogFormat) -> (Vec<PoolEvent>, WorkerId, St
     played.inspected(SHOP, 0);
     let worker = played.serves(SHOP);
     played.exits(worker, Exit::Signal(9));
-    (played.events(), worker, written.text())
+    (played.events(), worker, String::from_utf8(LOGGED.take()).expect("text"))
 }
 
 #[tokio::test]

@@ -228,6 +228,26 @@ fn a_session_is_ended_by_its_number() {
 }
 
 #[test]
+fn whoever_waits_behind_a_stuck_request_is_served_once_that_is_ended() {
+    let app = apps::worker();
+    let front = Front::of(app.root(), &["--watch=false", "--max", "1"]);
+    let stuck: i32 = front.get("/pid").ok().parse().unwrap();
+    let mut open = front.browser();
+    open.ask("GET", &format!("/until?{}", app.root().join("never").display()), "");
+    front.until("active", 1);
+    let mut waiting = front.browser();
+    waiting.ask("GET", "/pid", "");
+    front.until("waiting", 1);
+    let session = json(&front, "json sessions")["sessions"][0].clone();
+    assert_eq!(typed(&front, &format!("end {}", session["id"])), "ok");
+    assert_eq!(open.answer().status, 503);
+    assert_ne!(waiting.answer().ok().parse::<i32>().unwrap(), stuck);
+    let record = front.status()["post_mortems"][0].clone();
+    assert_eq!(record["pid"], stuck, "{record}");
+    assert!(record["why"].as_str().is_some_and(|why| why.contains("the operator ended a session")), "{record}");
+}
+
+#[test]
 fn clear_replaces_every_worker_and_what_is_not_there_is_refused() {
     let app = apps::worker();
     let front = Front::of(app.root(), &["--watch=false"]);

@@ -251,6 +251,8 @@ pub enum StopReason {
     /// The workers of its tenant use more memory than they may in common.
     TenantMemory,
     RequestTimedOut,
+    /// The operator ended a session of it, and it may still compute for that.
+    SessionEnded,
     PingFailed,
     /// It is starting, and the breaker opened.
     BreakerOpened,

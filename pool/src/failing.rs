@@ -185,6 +185,7 @@ fn is_peaceful(why: StopReason) -> bool {
         | StopReason::StopTimedOut
         | StopReason::MaxMemory
         | StopReason::RequestTimedOut
+        | StopReason::SessionEnded
         | StopReason::PingFailed => false,
     }
 }

@@ -7,7 +7,7 @@ use crate::effect::{Answer, Beyond, Disabling, EndReason, Invalid, Notice, Refus
 use crate::ids::{AppId, Request, SessionId, WorkerId};
 use crate::pool::{Phase, Pool};
 use crate::roster;
-use crate::settings::{AppSettings, Settings, Wanted};
+use crate::settings::{AppSettings, Concurrency, Settings, Wanted};
 use crate::time::Time;
 use crate::timers::Timer;
 use std::num::NonZeroU32;
@@ -208,11 +208,21 @@ impl Pool {
     }
 
     pub(crate) fn end_session(&mut self, request: Option<Request>, session: SessionId, now: Time) {
-        let open = self.book.of_session(session).filter(|(_, connection)| connection.state == Use::Open);
+        let open = self.book.of_session(session).filter(|(_, connection)| connection.state != Use::Parked);
         let Some((id, worker)) = open.map(|(id, connection)| (id, connection.worker)) else {
             return self.unknown(request);
         };
+        // It is not over for a worker that never looks up: whoever came next would wait behind it. One without a limit
+        // has others to serve, and sees that nobody listens any more.
+        let limited = |worker: &roster::Worker| matches!(worker.concurrency, Concurrency::Limited(_));
+        let leaves = self.roster.get(worker).is_some_and(limited);
+        if leaves {
+            self.note_open_sessions(worker);
+        }
         self.revoke(id, EndReason::Operator, now);
+        if leaves {
+            self.leave(worker, StopReason::SessionEnded, now);
+        }
         self.stop_if_drained(worker, now);
         self.done(request);
     }

@@ -287,6 +287,7 @@ pub(super) fn stop_reason(why: StopReason) -> &'static str {
         StopReason::MaxMemory => "it uses more than max_memory",
         StopReason::TenantMemory => "the workers of its tenant use more than its max_memory",
         StopReason::RequestTimedOut => "a session took longer than max_request_time",
+        StopReason::SessionEnded => "the operator ended a session that it may still work on",
         StopReason::PingFailed => "it left ping_failures pings in a row unanswered",
         StopReason::BreakerOpened => "the application was disabled while it started (breaker_failures)",
         StopReason::OldGeneration => "a newer generation serves",

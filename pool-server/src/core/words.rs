@@ -27,6 +27,7 @@ pub(super) fn stop_reason(why: StopReason) -> &'static str {
         StopReason::MaxMemory => "max_memory",
         StopReason::TenantMemory => "tenant_memory",
         StopReason::RequestTimedOut => "request_timed_out",
+        StopReason::SessionEnded => "session_ended",
         StopReason::PingFailed => "ping_failed",
         StopReason::BreakerOpened => "breaker_opened",
         StopReason::OldGeneration => "old_generation",

@@ -91,7 +91,7 @@ pub(super) const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
-        name: "the operator ends a session, and its slot serves the next",
+        name: "the operator ends a session, and whoever waits is served by another worker",
         behaviours: &[],
         set: |settings| settings.max = number(1),
         story: "
@@ -100,7 +100,8 @@ pub(super) const ALL: &[Scenario] = &[
             get A as s2
             end s1
             s1 ended: operator
-            granted s2 on the worker of s1",
+            worker of s1 is gone
+            granted s2 on another worker than s1",
         ..PLAIN
     },
     Scenario {

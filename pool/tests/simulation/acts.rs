@@ -188,7 +188,8 @@ impl World {
                 Event::Retire { request, worker }
             }
             _ => {
-                let session = self.random.pick(&self.sessions(Use::Open));
+                let state = if self.random.percent(25) { Use::Lingering } else { Use::Open };
+                let session = self.random.pick(&self.sessions(state));
                 Event::EndSession { request, session: session.map_or(SessionId(1_000_000), |(_, session)| session) }
             }
         };

@@ -168,6 +168,7 @@ kinds!(stop: StopReason {
     "MaxMemory": StopReason::MaxMemory,
     "TenantMemory": StopReason::TenantMemory,
     "RequestTimedOut": StopReason::RequestTimedOut,
+    "SessionEnded": StopReason::SessionEnded,
     "PingFailed": StopReason::PingFailed,
     "BreakerOpened": StopReason::BreakerOpened,
     "OldGeneration": StopReason::OldGeneration,

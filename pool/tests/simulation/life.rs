@@ -219,7 +219,14 @@ impl Books {
                     // Its worker takes no further one.
                     self.sent_away.insert(worker);
                 }
-                if matches!(why, EndReason::RequestTimedOut | EndReason::LingerTimedOut | EndReason::DrainTimedOut) {
+                // One at a time: it may still compute for what was ended.
+                let stuck = *why == EndReason::Operator && self.workers.get(&worker).is_some_and(|at| !at.unlimited);
+                if stuck {
+                    self.sent_away.insert(worker);
+                }
+                if stuck
+                    || matches!(why, EndReason::RequestTimedOut | EndReason::LingerTimedOut | EndReason::DrainTimedOut)
+                {
                     self.note_open_sessions(worker, None);
                 }
             }

@@ -208,23 +208,18 @@ impl Machine {
         effects
     }
 
-    /// A session that the operator ends proves nothing.
+    /// A session that was abandoned proves nothing.
     fn step_and_prove_nothing(&mut self, now: Time, event: Event) -> Vec<Effect> {
         let Event::Closed { client, session, how: Close::Kept | Close::Finished } = event else {
             return self.pool.step(now, event);
         };
         let apps = self.pool.snapshot(now).apps;
         let mut sessions = apps.iter().flat_map(|app| &app.workers).flat_map(|worker| &worker.sessions);
-        let open = sessions.any(|open| (open.id, open.client, open.abandoned) == (session, client, false));
-        if !open {
-            return self.pool.step(now, event);
-        }
-        let mut effects = self.pool.step(now, Event::EndSession { request: None, session });
-        for effect in &mut effects {
-            if let Effect::Revoke { connection, why: EndReason::Operator, .. } = *effect {
-                *effect = Effect::Release { connection };
-            }
-        }
+        let open = sessions.find(|open| (open.id, open.client, open.abandoned) == (session, client, false));
+        let Some(connection) = open.map(|open| open.connection) else { return self.pool.step(now, event) };
+        let mut effects = self.pool.step(now, Event::Closed { client, session, how: Close::Abandoned });
+        effects.retain(|effect| !matches!(effect, Effect::Linger { .. }));
+        effects.extend(self.pool.step(now, Event::Lingered { connection }));
         effects
     }
 }

@@ -99,8 +99,8 @@ impl Expected {
 /// Who leaves for one of these, by itself, has done nothing wrong.
 fn is_peaceful(why: StopReason) -> bool {
     use StopReason::{
-        ConnectRefused, LingerTimedOut, MaxMemory, PingFailed, RequestTimedOut, SpawnFailed, StartTimedOut,
-        StopTimedOut,
+        ConnectRefused, LingerTimedOut, MaxMemory, PingFailed, RequestTimedOut, SessionEnded, SpawnFailed,
+        StartTimedOut, StopTimedOut,
     };
     !matches!(
         why,
@@ -111,6 +111,7 @@ fn is_peaceful(why: StopReason) -> bool {
             | StopTimedOut
             | MaxMemory
             | RequestTimedOut
+            | SessionEnded
             | PingFailed
     )
 }

@@ -39,7 +39,7 @@ pub(super) const HELP: &[(&str, &[&str])] = &[
     ),
     ("get [APP] [KEY]", &["the settings that hold, and where each comes from"]),
     ("retire WORKER|PID", &["drain a worker and end it"]),
-    ("end SESSION", &["ends a session at once"]),
+    ("end SESSION", &["ends a session at once; its worker leaves, unless it serves any number of them at a time"]),
     ("clear", &["every worker is replaced by a fresh one; open sessions go on"]),
     ("reload", &["reads the configuration again"]),
     ("shutdown", &["ends the web server and the pool: open requests are served, new ones are not"]),

@@ -2,6 +2,7 @@
 
 use super::super::output::printable;
 use super::super::shell::Refused;
+use serde::Serialize;
 
 /// How an answer looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,16 +21,40 @@ pub(super) struct Said {
     pub(super) lines: Vec<String>,
     /// Without `ok`.
     pub(super) json: Object,
+    /// An object that was written already, in place of `json`.
+    written: Option<String>,
 }
 
 impl Said {
+    pub(super) fn new(lines: Vec<String>, json: Object) -> Self {
+        Self { lines, json, written: None }
+    }
+
+    /// A value in the form that is wanted, and in that alone: the pool serves nobody meanwhile.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(super) fn of<T: Serialize>(
+        form: Form,
+        value: &T,
+        lines: impl FnOnce(&T) -> Vec<String>,
+    ) -> Result<Self, Failure> {
+        match form {
+            Form::Lines => Ok(Self { lines: lines(value), ..Self::default() }),
+            Form::Json => match serde_json::to_string(value) {
+                Ok(text) => Ok(Self { written: Some(text), ..Self::default() }),
+                Err(error) => Err(format!("it can't be written as JSON: {error}").into()),
+            },
+        }
+    }
+
     /// The same lines in both forms.
     pub(super) fn notes(lines: Vec<String>) -> Self {
         let json = match lines.as_slice() {
             [] => Object::new(),
             lines => member("notes", serde_json::json!(lines)),
         };
-        Self { lines, json }
+        Self::new(lines, json)
     }
 }
 
@@ -70,7 +95,11 @@ impl Form {
         match (self, answer) {
             (Self::Lines, Ok(said)) => data(&said.lines) + "ok\n",
             (Self::Lines, Err(failure)) => data(&failure.details) + &format!("error: {}\n", failure.why),
-            (Self::Json, Ok(said)) => object([("ok", true.into())], said.json) + "\n",
+            (Self::Json, Ok(said)) => match said.written.as_deref().and_then(|text| text.strip_prefix('{')) {
+                Some("}") => "{\"ok\":true}\n".to_owned(),
+                Some(members) => format!("{{\"ok\":true,{members}\n"),
+                None => object([("ok", true.into())], said.json) + "\n",
+            },
             (Self::Json, Err(failure)) => {
                 object([("ok", false.into()), ("error", failure.why.into())], failure.json) + "\n"
             }

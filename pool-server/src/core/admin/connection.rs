@@ -96,7 +96,7 @@ impl Connection {
                 },
                 Err(failure) => Reply::Text(form.write(Err(failure))),
             },
-            command => Reply::Text(form.write(self.obey_in_turn(&command, line).await)),
+            command => Reply::Text(form.write(self.obey_in_turn(&command, form, line).await)),
         }
     }
 
@@ -113,7 +113,7 @@ impl Connection {
 
     /// Users with few rights take turns, and pause for as long as they kept the core busy: what they ask is answered
     /// by the same thread as every request.
-    async fn obey_in_turn(&self, command: &Command<'_>, line: &str) -> Result<Said, Failure> {
+    async fn obey_in_turn(&self, command: &Command<'_>, form: Form, line: &str) -> Result<Said, Failure> {
         let looks = matches!(command.needs(), Needs::Look | Needs::Logs | Needs::Read);
         let turn = match self.place.turn().filter(|_| looks) {
             // It is never closed.
@@ -121,7 +121,7 @@ impl Connection {
             None => None,
         };
         let began = Instant::now();
-        let answer = self.obey(command, line).await;
+        let answer = self.obey(command, form, line).await;
         let took = began.elapsed();
         if turn.is_some() && took > SHORT {
             tokio::time::sleep(took).await;
@@ -130,7 +130,7 @@ impl Connection {
     }
 
     /// The one place where rights are asked for, together with [`Self::stream`].
-    async fn obey(&self, command: &Command<'_>, line: &str) -> Result<Said, Failure> {
+    async fn obey(&self, command: &Command<'_>, form: Form, line: &str) -> Result<Said, Failure> {
         let (shell, needs) = (&self.shell, command.needs());
         let scope = self.rights.may(needs)?;
         if matches!(needs, Needs::Restart | Needs::Change) {
@@ -142,10 +142,10 @@ impl Connection {
         }
         match command {
             Command::Help => Ok(looking::help()),
-            Command::Status(app) => looking::status(shell, scope, *app),
-            Command::List => Ok(looking::list(shell, scope)),
-            Command::Sessions(app) => looking::sessions(shell, scope, *app),
-            Command::Metrics => looking::metrics(shell),
+            Command::Status(app) => looking::status(shell, scope, *app, form),
+            Command::List => looking::list(shell, scope, form),
+            Command::Sessions(app) => looking::sessions(shell, scope, *app, form),
+            Command::Metrics => looking::metrics(shell, form),
             Command::RecentEvents(wanted) => Ok(looking::events(shell, *wanted)),
             Command::Logs { app, wanted, .. } => looking::logs(shell, scope, app, *wanted),
             Command::Get { app, key } => settings::get(shell, scope, *app, *key),

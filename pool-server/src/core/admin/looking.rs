@@ -1,6 +1,6 @@
 //! Looking at the pool.
 
-use super::answer::{Failure, Object, Said, member};
+use super::answer::{Failure, Form, Said, member};
 use super::help::{self, HELP};
 use super::rights::Scope;
 use crate::core::metrics;
@@ -8,19 +8,29 @@ use crate::core::shell::{Shell, State};
 use crate::core::status;
 use crate::show::{self, Listed, Look};
 use hatchery_pool::AppId;
-use hatchery_protocol::status::Status;
+use hatchery_protocol::status::{SessionStatus, Status};
 use serde::Serialize;
 use std::collections::HashSet;
+
+#[derive(Serialize)]
+struct Apps {
+    apps: Vec<Listed>,
+}
+
+#[derive(Serialize)]
+struct Sessions {
+    sessions: Vec<SessionStatus>,
+}
 
 pub(super) fn help() -> Said {
     let lines = help::lines();
     let commands: Vec<_> =
         HELP.iter().map(|(usage, does)| serde_json::json!({ "command": usage, "does": does.join(" ") })).collect();
     let json = [("help", serde_json::json!(lines)), ("commands", commands.into())];
-    Said { lines, json: json.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }
+    Said::new(lines, json.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
-pub(super) fn status(shell: &Shell, scope: Scope, app: Option<&str>) -> Result<Said, Failure> {
+pub(super) fn status(shell: &Shell, scope: Scope, app: Option<&str>, form: Form) -> Result<Said, Failure> {
     let state = shell.state();
     let only = app.map(|app| find(&state, scope, app)).transpose()?;
     let mut status = status::status(&state);
@@ -31,7 +41,7 @@ pub(super) fn status(shell: &Shell, scope: Scope, app: Option<&str>) -> Result<S
     if let Some((root, _)) = only {
         keep(&mut status, &HashSet::from([text(&root)]));
     }
-    Ok(Said { json: as_object(&status)?, lines: show::status(&status, Look::PLAIN) })
+    Said::of(form, &status, |status| show::status(status, Look::PLAIN))
 }
 
 /// What concerns other apps is left out.
@@ -52,7 +62,7 @@ fn count_again(status: &mut Status) {
     status.tenants.clear();
 }
 
-pub(super) fn list(shell: &Shell, scope: Scope) -> Said {
+pub(super) fn list(shell: &Shell, scope: Scope, form: Form) -> Result<Said, Failure> {
     let state = shell.state();
     let shown = match scope {
         Scope::Every => None,
@@ -66,24 +76,24 @@ pub(super) fn list(shell: &Shell, scope: Scope) -> Said {
         registered: app.registered,
     });
     let apps: Vec<Listed> = apps.filter(|app| shown.as_ref().is_none_or(|shown| shown.contains(&app.root))).collect();
-    Said { lines: show::list(&apps, Look::PLAIN), json: member("apps", serde_json::json!(apps)) }
+    Said::of(form, &Apps { apps }, |list| show::list(&list.apps, Look::PLAIN))
 }
 
-pub(super) fn sessions(shell: &Shell, scope: Scope, app: Option<&str>) -> Result<Said, Failure> {
+pub(super) fn sessions(shell: &Shell, scope: Scope, app: Option<&str>, form: Form) -> Result<Said, Failure> {
     let state = shell.state();
     let app = app.map(|app| find(&state, scope, app)).transpose()?;
     let sessions = status::sessions(&state, app.map(|(_, id)| id));
-    Ok(Said { lines: show::sessions(&sessions, Look::PLAIN), json: member("sessions", serde_json::json!(sessions)) })
+    Said::of(form, &Sessions { sessions }, |list| show::sessions(&list.sessions, Look::PLAIN))
 }
 
-pub(super) fn metrics(shell: &Shell) -> Result<Said, Failure> {
+pub(super) fn metrics(shell: &Shell, form: Form) -> Result<Said, Failure> {
     let metrics = metrics::metrics(&shell.state());
-    Ok(Said { json: as_object(&metrics)?, lines: show::metrics(&metrics, Look::PLAIN) })
+    Said::of(form, &metrics, |metrics| show::metrics(metrics, Look::PLAIN))
 }
 
 pub(super) fn events(shell: &Shell, wanted: usize) -> Said {
     let events = shell.state().events.recent(wanted);
-    Said { lines: Vec::new(), json: member("events", serde_json::json!(events)) }
+    Said::new(Vec::new(), member("events", serde_json::json!(events)))
 }
 
 pub(super) fn logs(shell: &Shell, scope: Scope, app: &str, wanted: usize) -> Result<Said, Failure> {
@@ -94,7 +104,7 @@ pub(super) fn logs(shell: &Shell, scope: Scope, app: &str, wanted: usize) -> Res
         ("file", serde_json::json!(state.output_file(app).map(|file| file.to_string_lossy().into_owned()))),
     ];
     let json = json.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    Ok(Said { lines: Vec::new(), json })
+    Ok(Said::new(Vec::new(), json))
 }
 
 /// The app that is meant, of those that somebody may know of: its root, and itself.
@@ -143,12 +153,4 @@ pub(super) fn is_in(state: &State, scope: Scope, app: AppId) -> bool {
 
 pub(super) fn text(root: &[u8]) -> String {
     String::from_utf8_lossy(root).into_owned()
-}
-
-fn as_object(value: &impl Serialize) -> Result<Object, Failure> {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::Object(object)) => Ok(object),
-        Ok(_) => Err("it is no object".into()),
-        Err(error) => Err(format!("it can't be written as JSON: {error}").into()),
-    }
 }

@@ -17,11 +17,12 @@ pub(super) struct Peer {
 /// # Errors
 /// As the kernel says.
 pub(super) fn of(stream: &impl AsFd) -> io::Result<Peer> {
-    let credentials = rustix::net::sockopt::socket_peercred(stream)?;
-    let primary = credentials.gid.as_raw();
+    // Whose process it is may not be seen from here, as from within a container: its number is 0 then.
+    let credentials = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials)?;
+    let primary = credentials.gid();
     let mut groups = vec![primary];
     groups.extend(supplementary(stream.as_fd())?.into_iter().filter(|group| *group != primary));
-    Ok(Peer { uid: credentials.uid.as_raw(), groups })
+    Ok(Peer { uid: credentials.uid(), groups })
 }
 
 /// A kernel that can't tell them tells none: then only the primary group counts.

@@ -209,7 +209,7 @@ pub(super) fn get(shell: &Shell, scope: Scope, app: Option<&str>, key: Option<&s
             member("settings", all.into())
         }
     };
-    Ok(Said { lines, json })
+    Ok(Said::new(lines, json))
 }
 
 fn of_app(

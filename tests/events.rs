@@ -68,7 +68,7 @@ impl Told {
     }
 
     /// Until the pool is gone.
-    fn to_the_end(mut self) -> Vec<PoolEvent> {
+    fn until_its_end(mut self) -> Vec<PoolEvent> {
         while self.read().is_some() {}
         self.all
     }
@@ -126,7 +126,7 @@ fn what_happens_is_told_alike_in_the_stream_and_in_the_log() {
     front.signal(Signal::SIGTERM);
     told.until(EventName::PoolEnding);
     assert!(front.ended().success());
-    let events = told.to_the_end();
+    let events = told.until_its_end();
     let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
     assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "none was lost");
     same_in_the_log(&front, &events);

@@ -20,6 +20,7 @@ mod admin_http;
 mod admin_place;
 mod cli;
 mod config;
+mod cut;
 mod demo_app;
 mod deploy;
 mod detect;

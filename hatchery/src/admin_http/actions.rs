@@ -2,6 +2,7 @@
 
 use super::answers::{self, Answer};
 use super::operator::Operator;
+use crate::cut;
 use crate::serve::forward::Front;
 use hatchery_pool_client::{CallError, Client, RestartMode, SessionId};
 use hyper::StatusCode;
@@ -55,7 +56,7 @@ impl Action {
             "enable" => Self::Enable(text("root")?),
             "disable" => {
                 let why = said["why"].as_str().unwrap_or("by hand").replace(char::is_control, " ");
-                Self::Disable(text("root")?, why[..why.floor_char_boundary(LONGEST_REASON)].to_owned())
+                Self::Disable(text("root")?, cut::beginning(&why, LONGEST_REASON).to_owned())
             }
             "retire" => Self::Retire(number("worker")?),
             "end" => Self::End(number("session")?),

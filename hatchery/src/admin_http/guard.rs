@@ -65,9 +65,9 @@ impl Guard {
     ///
     /// # Errors
     /// What to answer.
-    pub(super) fn host(&self, head: &request::Parts) -> Result<(), Answer> {
+    pub(super) fn host(&self, head: &request::Parts) -> Result<(), Box<Answer>> {
         let Some(hosts) = &self.hosts else { return Ok(()) };
-        let bad = |text: &str| Err(answers::text(StatusCode::BAD_REQUEST, text));
+        let bad = |text: &str| Err(Box::new(answers::text(StatusCode::BAD_REQUEST, text)));
         let mut named = head.headers.get_all(header::HOST).iter();
         let said = match (named.next(), named.next()) {
             (_, Some(_)) => return bad("the request has more than one Host"),
@@ -79,13 +79,11 @@ impl Guard {
             let Some(host) = bare(said) else { return bad("the Host of the request is no host and port") };
             let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
             if !literal && !hosts.contains(&host) {
-                return Err(answers::text(
-                    StatusCode::MISDIRECTED_REQUEST,
-                    &format!(
-                        "{host} is not known as a name of this machine; use its address, or add the name to \
-                         admin_http_hosts"
-                    ),
-                ));
+                let why = format!(
+                    "{host} is not known as a name of this machine; use its address, or add the name to \
+                     admin_http_hosts"
+                );
+                return Err(Box::new(answers::text(StatusCode::MISDIRECTED_REQUEST, &why)));
             }
         }
         Ok(())
@@ -104,18 +102,16 @@ impl Guard {
     ///
     /// # Errors
     /// What to answer.
-    pub(super) fn may_act(&self, headers: &HeaderMap) -> Result<(), Answer> {
-        let no = |text: &str| Err(answers::failed(StatusCode::FORBIDDEN, text));
+    pub(super) fn may_act(&self, headers: &HeaderMap) -> Result<(), Box<Answer>> {
+        let no = |text: &str| Err(Box::new(answers::failed(StatusCode::FORBIDDEN, text)));
         let said = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
         if !self.actions {
             return no("this page may only look; admin_http_actions = true lets it do something");
         }
         let kind = said(header::CONTENT_TYPE.as_str()).and_then(|kind| kind.split(';').next()).unwrap_or_default();
         if !kind.trim().eq_ignore_ascii_case("application/json") {
-            return Err(answers::failed(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "an action is an object in JSON, said with Content-Type: application/json",
-            ));
+            let why = "an action is an object in JSON, said with Content-Type: application/json";
+            return Err(Box::new(answers::failed(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)));
         }
         if !said(CSRF).is_some_and(|said| self.csrf.is(said)) {
             return no("X-Hatchery-CSRF does not say what the page has; load the page anew");

@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' text format: what the pool counts, and what the web server does.
 
 use super::operator::Operator;
+use crate::cut;
 use crate::serve::forward::Front;
 use crate::serve::tally::{BOUNDS, Figures};
 use hatchery_protocol::metrics::{AppMetrics, Histogram, Metrics};
@@ -27,7 +28,7 @@ pub(super) async fn of_pool(operator: &Operator, front: &Front) -> Result<Metric
 }
 
 fn start(line: &str) -> &str {
-    line[..line.floor_char_boundary(200)].trim_end()
+    cut::beginning(line, 200).trim_end()
 }
 
 /// What the web server has counted, by the name of the app; no name: of none.

@@ -163,7 +163,7 @@ impl Desk {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
         if let Err(refusal) = self.guard.host(&head) {
-            return refusal;
+            return *refusal;
         }
         let asked = Query::of(&head);
         let looks = matches!(head.method, Method::GET | Method::HEAD);
@@ -274,7 +274,7 @@ impl Desk {
 
     async fn act(&self, head: &request::Parts, body: Incoming) -> Answer {
         if let Err(refusal) = self.guard.may_act(&head.headers) {
-            return refusal;
+            return *refusal;
         }
         let too_long = || {
             let why = format!("an action has at most {LONGEST_BODY} bytes");

@@ -1,5 +1,6 @@
 //! Settings that were read, wherever they were written: whether they make sense, and what the pool is told.
 
+use crate::admin_http;
 use crate::serve::listen::Place;
 use hatchery_pool_client::{Admin, AppConfig, AppOptions, LogFormat, PoolConfig};
 use hatchery_protocol::config::{AdminAccess, LogConfig, OutputConfig, PoolOptions, TenantConfig};
@@ -49,6 +50,7 @@ pub(crate) fn check_pool(options: &PoolOptions) -> Result<(), String> {
         return Err(format!("{name} is empty; give it a path, or leave it out"));
     }
     options.log_format.as_deref().map(log_format).transpose()?;
+    admin_http::Wanted::of(options)?;
     for place in options.listen.iter().flatten() {
         place.parse::<Place>()?;
     }
@@ -91,7 +93,7 @@ pub(crate) fn anchored(key: &str, words: &[String], folder: &Path) -> Result<Vec
         _ if word.is_empty() => Ok(word.clone()),
         ("log_file" | "output_dir" | "state_dir" | "apps_under" | "cgroup", _) => absolute(word),
         ("admin", _) if word != "none" => absolute(word),
-        ("listen", Some(path)) if !path.is_empty() => Ok(format!("unix:{}", absolute(path)?)),
+        ("listen" | "admin_http", Some(path)) if !path.is_empty() => Ok(format!("unix:{}", absolute(path)?)),
         _ => Ok(word.clone()),
     };
     words.iter().map(anchor).collect()

@@ -1,5 +1,6 @@
 //! What an operator recognises a request by: its line, and the trace that it belongs to.
 
+use crate::cut;
 use hyper::header::HeaderMap;
 use hyper::{Method, Uri};
 use std::fmt::Write;
@@ -17,7 +18,7 @@ pub(crate) fn line(method: &Method, uri: &Uri, client: Option<IpAddr>) -> String
     let from = client.map(|client| client.to_string());
     let room = LONGEST - from.as_ref().map_or(0, |from| from.len() + " from ".len());
     if line.len() > room {
-        line.truncate(line.floor_char_boundary(room - "…".len()));
+        line.truncate(cut::beginning(&line, room - "…".len()).len());
         line.push('…');
     }
     if line.contains(char::is_control) {

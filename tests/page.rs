@@ -151,8 +151,7 @@ fn a_queue_grows_and_shrinks_and_the_stuck_request_is_found_and_ended() {
     tab.until_text(&format!("{sessions} button"), "Sure?");
     tab.order("click", format!("{sessions} button"));
     assert_eq!(stuck.answer().status, 503);
-    // Its worker still computes; that it may take its time with that is `linger`.
-    std::fs::write(&never, "").expect("a test's own file");
+    // Its worker never looks up, and is not waited for.
     queue.iter_mut().for_each(|browser| assert_eq!(browser.answer().status, 200));
     tab.until("document.querySelector('#rows tr')?.cells[3].innerText === '0'");
     tab.until_text("#detail", "No session is open.");
@@ -299,6 +298,60 @@ fn many_applications_stay_smooth() {
     assert!(longest["later"].as_f64().unwrap() < 250.0, "{longest}");
     tab.close(&page);
     assert!(front.end().success());
+}
+
+/// How long a pool of this size may take is generous here; `cargo bench -- many` measures it.
+#[test]
+fn a_real_pool_of_a_thousand_applications_is_watched_while_two_hundred_run() {
+    let Some(mut tab) = Tab::new() else { return };
+    let (worker, folder) = (apps::worker(), tempfile::tempdir().unwrap());
+    apps::open_to_all(folder.path());
+    let manifest = std::fs::read_to_string(worker.root().join("hatchery.toml")).unwrap();
+    let mut file = "[pool]\nmax = 200\n[defaults]\nmax_idle = \"never\"\n".to_owned();
+    for number in 0..1_000 {
+        let root = folder.path().join(format!("app-{number}"));
+        std::fs::create_dir(&root).unwrap();
+        apps::open_to_all(&root);
+        let path = root.join("hatchery.toml");
+        std::fs::write(&path, &manifest).unwrap();
+        [&root, &path].into_iter().for_each(|path| apps::give(path, apps::NOBODY));
+        file += &format!("[[app]]\nhost = \"app-{number}.localhost\"\nroot = {root:?}\n");
+    }
+    let config = folder.path().join("pool.toml");
+    std::fs::write(&config, file).unwrap();
+    let mut front = Front::serve(["--admin-http", "0", "--config", config.to_str().unwrap()]);
+    let page = LivePage::of(&mut front);
+    for number in 0..200 {
+        let mut browser = front.browser();
+        browser.send(format!("GET /pid HTTP/1.1\r\nHost: app-{number}.localhost\r\nConnection: close\r\n\r\n"));
+        assert_eq!(browser.answer().status, 200, "application {number}");
+    }
+    assert_eq!(front.status()["count"], 200);
+    tab.open(&page);
+    tab.until("document.querySelectorAll('#rows tr').length === 200");
+    // Frames while ten reports come in, and requests keep changing what they say.
+    tab.tell("(() => { window.gaps = []; let last = performance.now(); const next = (now) => { gaps.push(now - last); last = now; requestAnimationFrame(next); }; requestAnimationFrame(next); })()");
+    for number in 0..50 {
+        let mut browser = front.browser();
+        browser.send(format!("GET /pid HTTP/1.1\r\nHost: app-{}.localhost\r\nConnection: close\r\n\r\n", number * 4));
+        assert_eq!(browser.answer().status, 200);
+        tab.until(&format!("gaps.length > {}", number * 4));
+    }
+    let longest = tab.tell("Math.max(...gaps.slice(1))").as_f64().unwrap();
+    assert!(longest < 1_000.0, "the page stood still for {longest} ms");
+    assert_eq!(page.series()["hatchery_pool_max_workers"], 200.0);
+    let pool = front.pool();
+    let memory: u64 = processes::marked("HATCHERY_POOL", &pool).into_iter().map(own_memory).sum();
+    assert!(memory < 30 << 10, "keeper, core and spawner have {memory} KiB of their own");
+    tab.close(&page);
+    assert!(front.end().success());
+}
+
+/// What a process has that no file has, in KiB.
+fn own_memory(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

@@ -46,7 +46,10 @@ pub(crate) fn measure() {
         let mut times: Vec<(Duration, usize)> = (0..LOOKS).map(|_| ask(line)).collect();
         times.sort();
         let ((median, bytes), (worst, _)) = (times[LOOKS / 2], times[LOOKS - 1]);
-        println!("{line}: median {median:.1?}, worst of {LOOKS} {worst:.1?}, {} KiB   aim for status 100 ms", bytes >> 10);
+        println!(
+            "{line}: median {median:.1?}, worst of {LOOKS} {worst:.1?}, {} KiB   aim for status 100 ms",
+            bytes >> 10
+        );
     }
     let command = || {
         let begun = Instant::now();

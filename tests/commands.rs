@@ -349,3 +349,30 @@ fn shells_complete_it_and_man_shows_it() {
     let refused = front::run(front::hatchery(folder.path(), ["man", "--dir", taken.to_str().unwrap()]));
     assert!(refused.0 == Some(1) && refused.1.contains("completion"), "{refused:?}");
 }
+
+#[test]
+fn an_application_whose_folder_has_a_blank_is_named_like_any_other() {
+    let worker = apps::worker();
+    let root = worker.root().join("my shop");
+    std::fs::create_dir(&root).unwrap();
+    apps::open_to_all(&root);
+    std::fs::copy(worker.root().join("hatchery.toml"), root.join("hatchery.toml")).unwrap();
+    [root.clone(), root.join("hatchery.toml")].iter().for_each(|path| apps::give(path, apps::NOBODY));
+    let front = Front::of(&root, &["--watch=false"]);
+    let pid = front.get("/pid").ok();
+    for words in [
+        &["restart", "my shop"][..],
+        &["status", "my shop"],
+        &["sessions", "my shop"],
+        &["logs", "my shop"],
+        &["set", "my shop", "max_requests=100"],
+        &["get", "my shop", "max_requests"],
+        &["disable", "my shop", "it's", "moved"],
+        &["enable", "my shop"],
+        &["health", "--app", "my shop"],
+    ] {
+        let said = front.say(words);
+        assert!(said.status.success(), "{words:?}: {said:?}");
+    }
+    assert_ne!(front.get("/pid").ok(), pid);
+}

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use hatchery_protocol::options::AppOptions;
 use hatchery_protocol::root::normalised;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::borrow::Cow;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -232,7 +233,7 @@ fn line_of_add(here: &Path, options: &Add) -> Result<String, String> {
     let mut line = format!("add {}", word(APP, root)?);
     for setting in &options.settings {
         line.push(' ');
-        line.push_str(word("a setting", setting)?);
+        line.push_str(&word("a setting", setting)?);
     }
     Ok(line)
 }
@@ -241,7 +242,7 @@ fn line_of_add(here: &Path, options: &Add) -> Result<String, String> {
 fn line_of_set(words: &[String]) -> Result<String, String> {
     let (app, setting) = match words {
         [setting] => (String::new(), setting),
-        [app, setting] => (word(APP, app)?.to_owned() + " ", setting),
+        [app, setting] => (format!("{} ", word(APP, app)?), setting),
         _ => return Err("set takes an application, which may be left out, and one KEY=VALUE".to_owned()),
     };
     let Some((key, value)) = setting.split_once('=') else {
@@ -254,7 +255,7 @@ fn line_of_get(words: &[String]) -> Result<String, String> {
     let mut line = "get".to_owned();
     for each in words {
         line.push(' ');
-        line.push_str(word("an application, or a setting,", each)?);
+        line.push_str(&word("an application, or a setting,", each)?);
     }
     Ok(line)
 }
@@ -281,13 +282,18 @@ fn setting(text: &str) -> Result<String, String> {
 
 /// What a verb is said of, as one word of a line.
 ///
+/// In quotes, if it has blanks.
+///
 /// # Errors
-/// It is no word.
-pub(crate) fn word<'a>(what: &str, name: &'a str) -> Result<&'a str, String> {
-    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("{name:?} can't be said on the admin socket: {what} is named by one word"));
+/// It can't be said in a line.
+pub(crate) fn word<'a>(what: &str, name: &'a str) -> Result<Cow<'a, str>, String> {
+    let blank = name.contains(char::is_whitespace) || name.starts_with('"');
+    if name.is_empty() || name.contains(char::is_control) || blank && name.contains('"') {
+        return Err(format!(
+            "{name:?} can't be said on the admin socket: {what} has no control characters, and no \" with blanks"
+        ));
     }
-    Ok(name)
+    Ok(if blank { Cow::Owned(format!("\"{name}\"")) } else { Cow::Borrowed(name) })
 }
 
 fn one_line<'a>(what: &str, text: &'a str) -> Result<&'a str, String> {
@@ -431,17 +437,19 @@ mod tests {
         let options = Add { root: "../blog".into(), settings: vec![], plain: Plain { json: false } };
         assert_eq!(line_of_add(Path::new("/srv/shop"), &options).unwrap(), "add /srv/blog");
         let spaced = Add { root: "a b".into(), settings: vec![], plain: Plain { json: false } };
-        assert!(line_of_add(Path::new("/srv"), &spaced).unwrap_err().contains("one word"));
+        assert_eq!(line_of_add(Path::new("/srv"), &spaced).unwrap(), "add \"/srv/a b\"");
     }
 
     #[test]
     fn what_would_be_another_line_is_not_said() {
-        assert!(word(APP, "shop\nquit").is_err() && word(APP, "").is_err() && word(APP, "a b").is_err());
+        assert!(word(APP, "shop\nquit").is_err() && word(APP, "").is_err() && word(APP, "a \"b").is_err());
+        assert_eq!((&*word(APP, "my shop").unwrap(), &*word(APP, "it's").unwrap()), ("\"my shop\"", "it's"));
         assert!(one_line("a reason", "maintenance\nquit").is_err());
         assert_eq!(one_line("a reason", "back at noon"), Ok("back at noon"));
         let set = |words: &[&str]| line_of_set(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         assert_eq!(set(&["shop", "command=python3  server.py"]).unwrap(), "set shop command=python3  server.py");
-        assert!(set(&["max=8\nquit"]).is_err() && set(&["shop", "max"]).is_err() && set(&["a b", "max=8"]).is_err());
+        assert!(set(&["max=8\nquit"]).is_err() && set(&["shop", "max"]).is_err());
+        assert_eq!(set(&["a b", "max=8"]).unwrap(), "set \"a b\" max=8");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod metrics;
 mod operator;
 mod place;
 
+use crate::orders::{APP, word};
 use crate::serve::accept::Taking;
 use crate::serve::cgi::decoded;
 use crate::serve::forward::Front;
@@ -59,6 +60,8 @@ const LONGEST_BODY: usize = 64 * 1024;
 const READY: Duration = Duration::from_secs(2);
 /// Events and lines at once.
 const MOST: u32 = 2000;
+/// Of an application's name in a question, in bytes: the pool takes no longer line.
+const LONGEST_NAME: usize = 3000;
 
 const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
@@ -347,13 +350,12 @@ impl Query {
     /// What the pool is asked at this path; `None`: nothing.
     fn question(&self, path: &str) -> Option<Result<String, String>> {
         let app = self.app.as_deref().unwrap_or_default();
-        // A question is a line, and its words end at a space.
         let word = |verb: &str| match app {
             "" => Ok(verb.to_owned()),
-            app if app.contains(|c: char| c.is_whitespace() || c.is_control()) || app.len() > 3000 => {
-                Err("an app whose name has spaces can't be named here".to_owned())
+            app if app.len() > LONGEST_NAME => {
+                Err(format!("an application's name has at most {LONGEST_NAME} bytes here"))
             }
-            app => Ok(format!("{verb} {app}")),
+            app => word(APP, app).map(|app| format!("{verb} {app}")),
         };
         match path {
             "/api/status" => Some(word("status")),
@@ -376,12 +378,13 @@ mod tests {
 
     #[test]
     fn nothing_in_an_address_becomes_another_line_for_the_pool() {
-        for uri in ["/api/logs?app=a%0Ashutdown", "/api/logs?app=a%20500", "/api/status?app=a+b", "/?app=%1b"] {
+        for uri in ["/api/logs?app=a%0Ashutdown", "/api/logs?app=%22a%22%20500", "/?app=%1b"] {
             let question = query(uri).question("/api/logs");
             assert!(question.unwrap().is_err(), "{uri}");
         }
         let question = |uri: &str, path: &str| query(uri).question(path).unwrap().unwrap();
         assert_eq!(question("/?app=sh%6fp&n=9", "/api/logs"), "logs shop 9");
+        assert_eq!(question("/?app=my+shop", "/api/sessions"), "sessions \"my shop\"");
         assert_eq!(question("/?n=999999", "/api/events"), format!("events {MOST}"));
         assert_eq!(question("/?n=x", "/api/events"), "events 100");
         assert_eq!(question("/", "/api/status"), "status");

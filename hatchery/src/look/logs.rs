@@ -71,7 +71,7 @@ mod tests {
         let line = |app: &str, follow| Logs { app: app.into(), number: 20, follow, json: false }.line();
         assert_eq!(line("shop", false).unwrap(), "logs shop 20");
         assert_eq!(line("shop", true).unwrap(), "logs shop 20 follow json");
-        assert!(line("shop follow", false).is_err());
+        assert_eq!(line("shop follow", false).unwrap(), "logs \"shop follow\" 20");
     }
 
     #[test]

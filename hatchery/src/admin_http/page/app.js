@@ -389,7 +389,7 @@ function showDetail() {
       row.cells[1].className = "doing";
     });
   say(detail.output, lines.length ? lines.map((line) => `${clock(line.at)} ${line.pid} ${line.stream}: ${line.line}`).join("\n")
-    : /\s/.test(app.name) ? "The pool can't be asked for it: the application's name has spaces." : "Nothing yet.");
+    : "Nothing yet.");
 }
 
 /// From the list of sessions, and at once from the status, which knows less of them.
@@ -476,8 +476,6 @@ function link(text, kind) {
 async function more() {
   const app = status?.apps.find((app) => app.root === opened);
   if (!app) return;
-  // A question's words end at a space; the status tells as much of the sessions.
-  if (/[\s\p{Cc}]/u.test(app.name)) return;
   const word = encodeURIComponent(app.name);
   const [some, printed] = await Promise.allSettled([ask(`sessions?app=${word}`), ask(`logs?app=${word}&n=100`)]);
   if (opened !== app.root) return;

@@ -179,9 +179,9 @@ fn a_lost_pool_is_told_until_it_answers_again() {
 #[test]
 fn an_app_that_can_not_be_said_is_not() {
     let mut model = Model::new();
-    let mut spaced = app("a b", "running", 1, &[]);
-    spaced["root"] = "/srv/a b".into();
-    model.seen(status(&[spaced]), 0.0);
+    let mut strange = app("a \" b", "running", 1, &[]);
+    strange["root"] = "/srv/a \" b".into();
+    model.seen(status(&[strange]), 0.0);
     assert_eq!(press(&mut model, "r"), None);
     assert!(model.note.as_ref().unwrap().bad);
 }

@@ -2,6 +2,7 @@
 
 use super::answer::{Failure, Form};
 use super::rights::Needs;
+use super::words;
 use crate::core::output::printable;
 use hatchery_pool::RestartMode;
 use hatchery_protocol::config::PoolOptions;
@@ -13,6 +14,7 @@ const EVENTS: usize = 100;
 const LINES: usize = 100;
 /// The longest reason for disabling an app, in characters.
 const LONGEST_REASON: usize = 500;
+const NO_APP: &str = "needs one application: its root, or the end of it";
 
 /// Apps are named as they were typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +101,13 @@ pub(super) fn read(line: &str) -> Option<(Form, Result<Command<'_>, Failure>)> {
 }
 
 fn command(line: &str, form: Form) -> Result<Command<'_>, Failure> {
-    let words: Vec<&str> = line.split_whitespace().collect();
+    let (verb, rest) = split(line);
+    match verb {
+        "set" => return set(rest),
+        "disable" => return disable(rest),
+        _ => {}
+    }
+    let words = words::all(line)?;
     let order = |order, app| Ok(Command::Order(order, app));
     match words.as_slice() {
         ["help"] => Ok(Command::Help),
@@ -113,7 +121,6 @@ fn command(line: &str, form: Form) -> Result<Command<'_>, Failure> {
         ["events", rest @ ..] => events(rest, form),
         ["logs", app, rest @ ..] => logs(app, rest, form),
         ["get", rest @ ..] => get(rest),
-        ["set", ..] => set(split(line).1),
         ["restart", app] | ["restart", app, "graceful" | "kind"] => Ok(Command::Restart(app, RestartMode::Graceful)),
         ["restart", app, "kill"] => Ok(Command::Restart(app, RestartMode::Kill)),
         ["restart", _, mode] => Err(format!("no mode '{}': graceful, kind or kill", printable(mode)).into()),
@@ -123,7 +130,6 @@ fn command(line: &str, form: Form) -> Result<Command<'_>, Failure> {
         ["start", app] => order(Order::Start, app),
         ["remove", app] => order(Order::Remove, app),
         ["enable", app] => order(Order::Enable, app),
-        ["disable", app, reason @ ..] => Ok(Command::Disable(app, why(reason))),
         ["add", root, settings @ ..] => Ok(Command::Add(root, settings.to_vec())),
         ["retire", worker] => Ok(Command::Retire(worker)),
         ["end", session] => Ok(Command::End(session)),
@@ -145,9 +151,7 @@ fn misunderstood(words: &[&str]) -> Failure {
         ["restart", _, _, rest @ ..] => {
             format!("takes one application and one mode, but got '{}' too", printable(&rest.join(" "))).into()
         }
-        ["restart" | "deploy" | "rollback" | "stop" | "start" | "remove" | "disable" | "enable" | "logs", ..] => {
-            "needs one application: its root, or the end of it".into()
-        }
+        ["restart" | "deploy" | "rollback" | "stop" | "start" | "remove" | "enable" | "logs", ..] => NO_APP.into(),
         ["add"] => "needs an application's root, an absolute path".into(),
         ["retire", ..] => "needs one worker: its number or its process id, as status shows them".into(),
         ["end", ..] => "needs one session: its number, as sessions shows it".into(),
@@ -195,11 +199,15 @@ fn logs<'a>(app: &'a str, words: &[&str], form: Form) -> Result<Command<'a>, Fai
     Ok(Command::Logs { app, wanted: wanted.unwrap_or(LINES), follow, form })
 }
 
-fn why(reason: &[&str]) -> String {
-    match reason {
+/// An application, and the reason: the rest of the line as it was typed, but for its blanks.
+fn disable(rest: &str) -> Result<Command<'_>, Failure> {
+    let Some((app, reason)) = words::first(rest)? else { return Err(NO_APP.into()) };
+    let reason: Vec<&str> = reason.split_whitespace().collect();
+    let why = match reason.as_slice() {
         [] => "the operator disabled it".into(),
         words => printable(&words.join(" ")).chars().take(LONGEST_REASON).collect(),
-    }
+    };
+    Ok(Command::Disable(app, why))
 }
 
 /// Whether there is a setting of this name. An app that is called like one is named by its root.
@@ -220,9 +228,13 @@ fn get<'a>(words: &[&'a str]) -> Result<Command<'a>, Failure> {
 }
 
 fn set(rest: &str) -> Result<Command<'_>, Failure> {
-    let (first, after) = split(rest);
-    let of_pool = first.split_once('=').is_some_and(|(key, _)| is_key(key)) || after.is_empty();
-    let (app, setting) = if of_pool { (None, rest) } else { (Some(first), after) };
+    let (typed, _) = split(rest);
+    let of_pool = typed.split_once('=').is_some_and(|(key, _)| is_key(key));
+    let first = if of_pool { None } else { words::first(rest)? };
+    let (app, setting) = match first {
+        Some((app, after)) if !after.trim().is_empty() => (Some(app), after.trim_start()),
+        _ => (None, rest),
+    };
     match setting.split_once('=') {
         Some((key, value)) if !key.is_empty() && !key.contains(char::is_whitespace) => {
             Ok(Command::Set { app, key, value: value.trim() })
@@ -269,10 +281,19 @@ mod tests {
         assert_eq!(said("set watch_ignore=a b=c"), set(None, "watch_ignore", "a b=c"));
         assert_eq!(said("set shop tenant="), set(Some("shop"), "tenant", ""));
         assert_eq!(said("set /srv/a=b min=1"), set(Some("/srv/a=b"), "min", "1"));
+        assert_eq!(said("set \"my shop\" min=1"), set(Some("my shop"), "min", "1"));
         assert_eq!(said("set nonsense=1"), set(None, "nonsense", "1"), "which is refused later, by its name");
         for wrong in ["set", "set shop", "set max = 5", "set shop max", "set =5"] {
             assert!(refused(wrong).starts_with("needs a setting"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_name_with_blanks_stands_in_quotes_and_a_reason_needs_none() {
+        assert_eq!(said("restart \"my shop\" kill"), Command::Restart("my shop", RestartMode::Kill));
+        let reason = "it's \"moved\"".to_owned();
+        assert_eq!(said("disable \"my shop\"  it's  \"moved\""), Command::Disable("my shop", reason));
+        assert!(refused("stop \"my shop").starts_with("a \" opens"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 /// How a command is written, and what it does: a line each, or more.
 pub(super) const HELP: &[(&str, &[&str])] = &[
     ("status [APP]", &["what runs, where, how busy, and what did not leave in peace"]),
-    ("json COMMAND", &["any command, answered by one line of JSON"]),
+    ("json COMMAND", &["any command, answered by one line of JSON; a name with blanks stands in \"quotes\""]),
     ("list", &["the applications: name, root, state, and whether they stay when nobody uses them"]),
     ("sessions [APP]", &["who holds which session at which worker, for how long, and what it does"]),
     ("events [json] [N]", &["the last N events, and then all that happen, until another line comes"]),

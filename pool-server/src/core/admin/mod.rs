@@ -23,6 +23,7 @@ mod peer;
 mod rights;
 mod settings;
 mod streams;
+mod words;
 
 pub(super) use bounds::Bounds;
 

@@ -4,6 +4,7 @@ use super::answer::{Failure, Said, member, text_lines};
 use super::command::Order;
 use super::looking::find;
 use super::rights::Scope;
+use super::words;
 use crate::core::apps;
 use crate::core::output::printable;
 use crate::core::shell::Shell;
@@ -52,7 +53,7 @@ fn options(settings: &[&str]) -> Result<AppOptions, String> {
         let Some((key, value)) = setting.split_once('=') else {
             return Err(format!("'{}' is no setting: write KEY=VALUE", printable(setting)));
         };
-        said.entry(key).or_default().push(value.to_owned());
+        said.entry(key).or_default().push(words::unquoted(value).to_owned());
     }
     let mut options = AppOptions::default();
     for (key, words) in said {

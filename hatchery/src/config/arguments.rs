@@ -52,7 +52,7 @@ fn check_one_of_pool(name: &str, words: &[String]) -> Result<(), String> {
     let mut options = PoolOptions::default();
     options.set(name, words)?;
     // A place to listen is judged with the others, and is as wrong as one that is taken: no matter of usage.
-    if name == "listen" { Ok(()) } else { settings::check_pool(&options) }
+    if matches!(name, "listen" | "admin_http" | "admin_http_hosts") { Ok(()) } else { settings::check_pool(&options) }
 }
 
 fn check_one_of_app(name: &str, words: &[String]) -> Result<(), String> {

@@ -72,6 +72,13 @@ fn a_file_is_judged_without_starting_anything() {
     assert_eq!((bad.status.code(), said.lines().count()), (Some(1), 2), "{said}");
     assert!(said.starts_with("pool.toml:3:1: `command` belongs into the application's hatchery.toml"), "{said}");
     assert!(said.lines().nth(1).unwrap().starts_with("pool.toml:4:14: `max_memory`: `much` is no size"), "{said}");
+    let bad = front::hatchery(folder.path(), ["config", "check", "--json", "pool.toml"]).output().expect("hatchery");
+    let said: serde_json::Value = serde_json::from_slice(&bad.stdout).expect("JSON");
+    let problem = &said["problems"][1];
+    assert_eq!(
+        (bad.status.code(), &said["ok"], &problem["line"], &problem["column"]),
+        (Some(1), &false.into(), &4.into(), &14.into())
+    );
 }
 
 #[test]

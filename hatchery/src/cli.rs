@@ -102,6 +102,10 @@ pub(crate) enum Config {
         /// The operator's file, such as pool.toml
         #[arg(value_name = "FILE")]
         file: PathBuf,
+
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON schema of such a file, for editors and other tools
     Schema,

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         Verb::Top(options) => top::run(&options, cli.admin),
         Verb::Order(order) => orders::run(&order, cli.admin),
         Verb::Configuration(options) => config::source::print(*options, cli.admin),
-        Verb::Config(cli::Config::Check { file }) => config::check(&file),
+        Verb::Config(cli::Config::Check { file, json }) => config::check(&file, json),
         Verb::Config(cli::Config::Schema) => config::print_schema(),
         Verb::Doctor(options) => doctor::run(&options),
         Verb::Detect(options) => detect::run(&options),

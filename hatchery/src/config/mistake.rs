@@ -131,6 +131,15 @@ impl Problems {
         Self { file: file.to_owned(), unread: None, list }
     }
 
+    /// All of them, for programs: each with its line and column, both from 1, and null of a file that can't be read.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let unread = self.unread.iter().map(|why| serde_json::json!({ "line": null, "column": null, "problem": why }));
+        let told = self.list.iter().map(|Problem { at, what }| {
+            serde_json::json!({ "line": at.line, "column": at.column, "problem": what.to_string() })
+        });
+        serde_json::json!({ "ok": false, "problems": unread.chain(told).collect::<Vec<_>>() })
+    }
+
     /// The file could not be read at all.
     pub(super) fn unread(file: &Path, why: String) -> Self {
         Self { file: file.to_owned(), unread: Some(why), list: Vec::new() }

@@ -29,15 +29,25 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// `hatchery config check FILE`.
-pub(crate) fn check(path: &Path) -> ExitCode {
-    let (said, status) = match OperatorsFile::read(path) {
-        Ok(_) => ("ok".to_owned(), ExitCode::SUCCESS),
-        Err(problems) => (problems.to_string(), ExitCode::FAILURE),
+pub(crate) fn check(path: &Path, json: bool) -> ExitCode {
+    let read = OperatorsFile::read(path);
+    let status = if read.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let said = match read {
+        _ if json => match serde_json::to_string_pretty(&read.err().map_or_else(no_problem, |list| list.json())) {
+            Ok(text) => text,
+            Err(error) => return complain(error),
+        },
+        Ok(_) => "ok".to_owned(),
+        Err(problems) => problems.to_string(),
     };
     match crate::print(&format!("{said}\n")) {
         Ok(()) => status,
         Err(problem) => complain(problem),
     }
+}
+
+fn no_problem() -> serde_json::Value {
+    serde_json::json!({ "ok": true, "problems": [] })
 }
 
 /// `hatchery config schema`.

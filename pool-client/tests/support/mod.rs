@@ -85,7 +85,10 @@ fn open(
     let (message, payload) = door.receive().expect("a configuration");
     assert_eq!(message, ToDoor::Configure);
     let config = memfd::read(&payload[0]).expect("a configuration");
-    door.send(&answer(i32::from_ne_bytes(pid))).expect("an answer");
+    let answer = answer(i32::from_ne_bytes(pid));
+    let (_, theirs) = packet::pair().expect("a socket for what is unasked");
+    let descriptors: &[_] = if matches!(answer, FromDoor::Opened { .. }) { &[theirs.as_fd()] } else { &[] };
+    door.send_with(&answer, descriptors).expect("an answer");
     (door, config, keeper)
 }
 

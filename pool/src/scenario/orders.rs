@@ -1,6 +1,7 @@
 //! Orders of the operator, what is forgotten, and the end of a pool.
 
-use super::{PLAIN, Scenario, Starts, number};
+use super::{PLAIN, Scenario, Starts, number, workers_for};
+use crate::settings::{Concurrency, Plan};
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
@@ -102,6 +103,22 @@ pub(super) const ALL: &[Scenario] = &[
             s1 ended: operator
             worker of s1 is gone
             granted s2 on another worker than s1",
+        ..PLAIN
+    },
+    Scenario {
+        name: "the operator ends a session at a worker without a limit, which goes on",
+        behaviours: &[],
+        plan: Plan { concurrency: Concurrency::Unlimited, ..workers_for(1) },
+        story: "
+            get A as s1
+            get A as s2
+            granted s1
+            granted s2 on the worker of s1
+            end s1
+            s1 ended: operator
+            get A as s3
+            granted s3 on the worker of s1
+            count 1",
         ..PLAIN
     },
     Scenario {

@@ -208,3 +208,17 @@ fn an_app_of_any_name_is_a_label() {
     checked(&text);
     assert!(front.end().success());
 }
+
+#[test]
+fn a_connection_that_is_no_http_any_more_is_counted_as_it_was_answered() {
+    let app = apps::worker();
+    let (front, page) = serve(&[("shop.test", &app)], &[]);
+    let mut open = front.browser();
+    open.send("GET /switch HTTP/1.1\r\nHost: shop.test\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(open.answer_head().status, 101);
+    let of = |figure: &str, more: &str| page.series()[&format!("{figure}{{app={:?}{more}}}", name(&app))];
+    assert_eq!(of("hatchery_http_requests_total", ",status=\"101\""), 1.0);
+    assert_eq!(of("hatchery_open_sessions", ""), 1.0);
+    drop(open);
+    until_blocking("its session is over", || (of("hatchery_open_sessions", "") == 0.0).then_some(()));
+}

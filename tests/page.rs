@@ -524,6 +524,30 @@ fn a_unix_socket_is_its_users_alone_and_needs_no_token() {
 }
 
 #[test]
+fn so_many_may_follow_the_events_and_figures_are_had_all_the_same() {
+    let app = apps::worker();
+    let (front, page) = serve(&app, &[]);
+    let follow = || {
+        let mut browser = Browser::to(&page.address);
+        browser.ask("GET", "/api/events/stream", &format!("Authorization: Bearer {}\r\n", page.token));
+        let status = browser.answer_head().status;
+        (status, browser)
+    };
+    let mut following: Vec<Browser> = (0..16)
+        .map(|_| {
+            let (status, browser) = follow();
+            assert_eq!(status, 200);
+            browser
+        })
+        .collect();
+    assert_eq!(follow().0, 503);
+    assert_eq!((page.get("/metrics").status, page.get("/healthz").status), (200, 200));
+    following.pop();
+    until_blocking("another may follow", || Some(follow()).filter(|(status, _)| *status == 200));
+    assert!(front.end().success());
+}
+
+#[test]
 fn a_place_that_can_not_be_had_is_a_sentence() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();

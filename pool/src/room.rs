@@ -409,7 +409,7 @@ pub(crate) fn opens_by_itself(pool: &Pool, now: Time) -> Option<Time> {
 /// A worker that goes because a limit was lowered: of this app, or of any if it is the pool's.
 pub(crate) fn surplus(pool: &Pool, id: AppId) -> Option<WorkerId> {
     let crew = pool.roster.crew(id);
-    if pool.apps.get(&id).is_some_and(|app| crew.live() > app.limit()) {
+    if pool.apps.get(&id).is_some_and(|app| pool.roster.staying(crew) > app.limit()) {
         let unneeded = crew.starting.iter().rev().copied().find(|&id| is_unneeded(pool, id));
         return unneeded.or_else(|| crew.longest_idle().map(|(_, worker)| worker));
     }

@@ -316,6 +316,12 @@ impl Roster {
         self.crews.get(&app).unwrap_or(&NOBODY)
     }
 
+    /// Of an app's live workers, those that stay: one that failed to start is as good as gone.
+    pub(crate) fn staying(&self, crew: &Crew) -> u32 {
+        let failed = |worker: &&Worker| worker.phase == Phase::Failing && worker.replaces.is_none() && !worker.beside;
+        crew.live() - crew.starting.iter().filter_map(|id| self.workers.get(id)).filter(failed).count() as u32
+    }
+
     pub(crate) fn crews(&self) -> impl Iterator<Item = (AppId, &Crew)> {
         self.crews.iter().map(|(&app, crew)| (app, crew))
     }

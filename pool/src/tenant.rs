@@ -109,7 +109,7 @@ pub(crate) fn usage(pool: &Pool) -> BTreeMap<&str, Usage> {
         let limits = pool.settings.tenants.get(name).copied().unwrap_or_default();
         let usage = all.entry(name).or_insert(Usage { limits, ..Usage::default() });
         crew.all.iter().filter_map(|&id| pool.roster.get(id)).for_each(|worker| usage.add(worker));
-        usage.live += crew.live();
+        usage.live += pool.roster.staying(crew);
     }
     all
 }

@@ -253,10 +253,11 @@ impl Books {
     /// A worker that has done enough stays until another serves in its place.
     fn leaves(&mut self, id: WorkerId, why: StopReason) -> Checked {
         let (max, surge) = (self.settings.max.get() as usize, self.settings.surge);
+        // One that drained for that may go when nobody limits it any more.
         if why == StopReason::TenantMemory
-            && let Some(root) = self.workers.get(&id).map(|worker| worker.root.clone())
+            && let Some(worker) = self.workers.get(&id).filter(|worker| worker.life.why.is_none())
         {
-            self.left_for_memory(&root, id)?;
+            self.left_for_memory(&worker.root, id)?;
         }
         let Some(worker) = self.workers.get_mut(&id) else { return Err(format!("{id} leaves and does not exist")) };
         let first = worker.life.why.is_none();

@@ -129,7 +129,9 @@ fn is_fresh(pool: &Pool, id: AppId) -> bool {
 pub(crate) fn next(pool: &Pool, surge: u32) -> Option<Move> {
     let known = pool.rolling.iter().filter_map(|&id| Some((id, pool.apps.get(&id)?)));
     let mut known = known.filter(|(_, app)| !app.is_in_between());
-    if let Some((id, _)) = known.clone().find(|(id, _)| room::fits(pool, *id, surge)) {
+    // One that stands in nobody's place goes beyond no limit: somebody else would have to leave for it.
+    let beyond = |id, app| if alone(pool, id, app).is_some() { 0 } else { surge };
+    if let Some((id, _)) = known.clone().find(|(id, app)| room::fits(pool, *id, beyond(*id, app))) {
         return Some(Move::Roll(id));
     }
     // One old worker, once: whoever else takes its place, the others serve on. But a place that went with a limit which

@@ -247,7 +247,7 @@ pub(crate) fn fits(pool: &Pool, id: AppId, surge: u32) -> bool {
     let (count, of_app) = (pool.roster.count(), pool.roster.crew(id).count());
     count < pool.settings.max.get().saturating_add(surge)
         && of_app < limit.saturating_add(surge)
-        && tenant::gate(pool, id, surge).is_none()
+        && tenant::gate(pool, id, if owes_tenant_room(pool, id) { 0 } else { surge }).is_none()
 }
 
 fn for_memory(pool: &Pool) -> Option<Move> {
@@ -292,6 +292,15 @@ fn is_room_owed(pool: &Pool, now: Time) -> bool {
     let wanted = || pool.queue.apps().any(|app| Want::of(pool, app).is_some() && open(&app));
     let short = || pool.short.iter().any(|id| pool.apps.get(id).is_some_and(|app| app.restore_from <= now) && open(id));
     pool.roster.live() < pool.settings.max.get() && (wanted() || short())
+}
+
+/// The same of the room of an app's tenant, which others of the tenant want.
+fn owes_tenant_room(pool: &Pool, id: AppId) -> bool {
+    let Some(usage) = tenant::usage_of(pool, id) else { return false };
+    let other = |app: AppId| app != id && tenant::is_shared(pool, id, app);
+    let wanted = || pool.queue.apps().any(|app| other(app) && Want::of(pool, app).is_some());
+    let short = || pool.short.iter().any(|&app| other(app));
+    usage.coming() > 0 && (wanted() || short())
 }
 
 /// Since when the oldest waiter of an app waits that has no worker which serves or will, though it might

@@ -235,11 +235,13 @@ impl Books {
         ensure!(next.contains(&generation), "{app} restarts with generation {generation}, not {next:?} (invariant 18)");
         (deploy.newest, deploy.silent) = (generation, 0);
         let used = !workers.is_empty() || to_be_forked || waiting || deploy.roll.is_some() || deploy.swap.is_trying();
+        // Whoever made room for the restart before made it for this one.
+        let gave_up = deploy.roll.as_ref().is_some_and(|roll| roll.gave_up);
         deploy.conclude();
         deploy.swap.is_tried_by(generation);
         let beside = mode == RestartMode::Graceful && serving && !disabled;
         if used && !disabled {
-            deploy.roll = Some(Roll { generation, beside, serving: false, gave_up: false });
+            deploy.roll = Some(Roll { generation, beside, serving: false, gave_up });
         }
         if !beside {
             (deploy.present, deploy.reported) = (generation, generation);

@@ -100,24 +100,29 @@ impl Usage {
 
 /// Of each tenant that has limits and workers.
 pub(crate) fn usage(pool: &Pool) -> BTreeMap<&str, Usage> {
+    usage_where(pool, |_| true)
+}
+
+/// Of the tenant of this app, if that has limits.
+pub(crate) fn usage_of(pool: &Pool, app: AppId) -> Option<Usage> {
+    let name = of(pool, app)?;
+    Some(usage_where(pool, |other| other == name).get(name).copied().unwrap_or_default())
+}
+
+/// Of those tenants alone that are wanted: most steps of a pool ask for one, or for none.
+fn usage_where(pool: &Pool, wanted: impl Fn(&str) -> bool) -> BTreeMap<&str, Usage> {
     let mut all: BTreeMap<&str, Usage> = BTreeMap::new();
     if pool.settings.tenants.is_empty() {
         return all;
     }
     for (app, crew) in pool.roster.crews() {
-        let Some(name) = of(pool, app) else { continue };
+        let Some(name) = of(pool, app).filter(|name| wanted(name)) else { continue };
         let limits = pool.settings.tenants.get(name).copied().unwrap_or_default();
         let usage = all.entry(name).or_insert(Usage { limits, ..Usage::default() });
         crew.all.iter().filter_map(|&id| pool.roster.get(id)).for_each(|worker| usage.add(worker));
         usage.live += pool.roster.staying(crew);
     }
     all
-}
-
-/// Of the tenant of this app, if that has limits.
-pub(crate) fn usage_of(pool: &Pool, app: AppId) -> Option<Usage> {
-    let name = of(pool, app)?;
-    Some(usage(pool).get(name).copied().unwrap_or_default())
 }
 
 /// What its tenant has against a further worker of this app, beyond the limit on processes by `surge`.
@@ -144,7 +149,11 @@ pub(crate) fn is_over_memory(pool: &Pool, app: AppId) -> bool {
 /// A worker that leaves because its tenant uses too much memory: the one that is idle longest, else the largest, once
 /// it is certain that it was no peak.
 pub(crate) fn heaviest(pool: &Pool) -> Option<(WorkerId, StopReason)> {
-    let usage = usage(pool);
+    let limited = |name: &str| pool.settings.tenants[name].max_memory.is_some();
+    if !pool.settings.tenants.keys().any(|name| limited(name)) {
+        return None;
+    }
+    let usage = usage_where(pool, limited);
     let over = usage.iter().filter(|(_, usage)| usage.is_over_memory()).map(|(name, _)| *name);
     let mut leaving = over.filter_map(|name| {
         let of_tenant = |id: &WorkerId| pool.app_of(*id).is_some_and(|app| of(pool, app) == Some(name));
